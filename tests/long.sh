@@ -1,0 +1,59 @@
+# The long suites, sourced by tests/run.sh --all: layout, clang-tidy, a build with clang, fuzzing,
+# real clients. Each is a suite whose log carries a line in cmocka's form.
+
+fuzz_runs=${FUZZ_RUNS:-1000000}
+
+verdict() { # verdict STATUS: the line that count() reads
+    if [ "$1" -eq 0 ]; then
+        echo "[  PASSED  ] 1 test(s)."
+    else
+        echo "[  FAILED  ] 1 test(s)."
+    fi
+    return "$1"
+}
+
+# Layout differs between versions of clang-format; the project's is 14.
+layout() {
+    local status=0
+    if ! clang-format --version | grep -q 'version 14'; then
+        echo "skipped: clang-format 14 is not here"
+        return
+    fi
+    (cd "$root" && git ls-files '*.c' '*.h' '*.cu' '*.cuh' | grep -v unicode_table |
+        xargs clang-format --dry-run -Werror) || status=$?
+    verdict "$status"
+}
+
+lint() {
+    local status=0
+    (cd "$root" && git ls-files 'kernels/*.c' 'models/*.c' 'scheduler/*.c' 'server/*.c' |
+        xargs -P "$(nproc)" -n 4 clang-tidy --quiet -p build/cpu) || status=$?
+    verdict "$status"
+}
+
+fuzz() { # fuzz NAME: from the corpus, FUZZ_RUNS executions; finds are kept for the corpus
+    local status=0 scratch="$root/build/fuzz/found_$1"
+    mkdir -p "$scratch"
+    (cd "$scratch" && "$root/build/fuzz/fuzz_$1" -runs="$fuzz_runs" -max_len=8192 -timeout=10 \
+        -rss_limit_mb=2048 -print_final_stats=1 "$scratch" "$root/tests/corpus/$1") || status=$?
+    verdict "$status"
+}
+
+install_missing clang clang-format clang-tidy "libclang-rt-$(clang -dumpversion 2>/dev/null | cut -d. -f1 || echo 14)-dev"
+suite "layout" layout
+suite "clang-tidy" lint
+
+say "building: clang, no warning"
+if (build clang all); then
+    suite "tests (clang)" in_preset clang -L unit
+else
+    failed=$((failed + 1))
+fi
+
+say "building: fuzz"
+build fuzz all
+for fuzzer in "$root"/build/fuzz/fuzz_*; do
+    [ -x "$fuzzer" ] && [ -f "$fuzzer" ] || continue
+    name=${fuzzer##*/fuzz_}
+    suite "fuzz $name, $fuzz_runs runs" fuzz "$name"
+done
