@@ -1,0 +1,157 @@
+#ifndef KERNELS_OPS_H
+#define KERNELS_OPS_H
+
+#include "kernels/base.h"
+#include "kernels/sampling.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* SEAM between models/ and kernels/: a backend is the dozen operations a Llama
+ * forward pass is made of.
+ *
+ * "cpu" is the definition of right; "cuda" must agree with it: to the bit where
+ * the sums are integers, within a stated bound elsewhere (tests/ops_test.c).
+ *
+ * Compute calls return nothing. The first failure of a step is kept inside the
+ * backend, the calls after it do nothing, and step_wait() reports it; so the
+ * forward pass in models/llama.c stays a straight line.
+ *
+ * Batch invariance is part of the contract of every operation: what is computed
+ * for a row depends on that row (and, in attention, on the keys and values it
+ * sees), never on the number of rows, the thread count or the chunking.
+ *
+ * All pointers below are backend memory from alloc(), except where it says
+ * "host". One thread at a time. */
+
+/* How numbers are stored or enter a product. */
+enum number {
+    NUM_Q8,  /* int8 and a float scale: value = q * scale */
+    NUM_F32, /* plain; the CUDA backend may round it to 16 bit inside a product */
+};
+
+/* Activations [rows][dim]. kind says which members hold the values. */
+struct act {
+    enum number kind;
+    int8_t *q;    /* NUM_Q8: [rows][dim], scale = absmax / 127, round to nearest even */
+    float *scale; /* NUM_Q8: [rows]; 0 for a row of zeros */
+    float *f;     /* NUM_F32: [rows][dim] */
+};
+
+/* [n][k] row-major, one copy for every kernel; y = x W^T. */
+struct weight {
+    enum number kind; /* as stored */
+    enum number act;  /* how its input enters: NUM_Q8 is W8A8, NUM_F32 is W8A16 or f32 */
+    const int8_t *q;
+    const float *scale; /* [n] NUM_Q8: one per output channel */
+    const float *f;     /* NUM_F32 */
+    int32_t n;
+    int32_t k;
+};
+
+/* One layer of the paged cache: [blocks][kv_heads][block_tokens][head_dim], and
+ * for NUM_Q8 scales [blocks][kv_heads][block_tokens] (per token and head). */
+struct kv_layer {
+    enum number kind;
+    int8_t *key_q;
+    int8_t *value_q;
+    float *key_scale;
+    float *value_scale;
+    float *key_f;
+    float *value_f;
+};
+
+/* Where each row of the step sits: shared by every layer, uploaded once. */
+struct step_view {
+    int32_t n_rows;
+    int32_t n_seqs;
+    const int32_t *position;    /* [n_rows] */
+    const int32_t *row_seq;     /* [n_rows] */
+    const int32_t *seq_start;   /* [n_seqs + 1] first row of each sequence */
+    const int32_t *block_table; /* [n_seqs][table_stride] */
+    int32_t table_stride;
+    int32_t kv_len_max; /* longest context in this step, sizes the grid */
+};
+
+struct head_shape {
+    int32_t n_heads;
+    int32_t n_kv_heads;
+    int32_t head_dim; /* even */
+    int32_t block_tokens;
+    /* [head_dim / 2] angle per position, scaling applied. Rotates half-split
+     * pairs (i, i + head_dim / 2): the Hugging Face layout. */
+    const float *rope_freq;
+};
+
+struct ops {
+    const char *name;
+    void (*close)(struct ops *o);
+
+    /* 64-byte aligned, zeroed. E_NOMEM. */
+    enum status (*alloc)(struct ops *o, size_t bytes, void **out) MUST_CHECK;
+    void (*release)(struct ops *o, void *p);
+    size_t (*bytes_free)(struct ops *o);
+    size_t (*bytes_total)(struct ops *o);
+    /* src of upload and dst of download are host memory. Ordered with the compute
+     * calls. A download has landed when step_wait() returns, or on return when
+     * made outside a step. */
+    void (*upload)(struct ops *o, void *dst, const void *src, size_t bytes);
+    void (*download)(struct ops *o, void *dst, const void *src, size_t bytes);
+
+    /* step_begin() is false when a recorded graph for this key was replayed and
+     * the caller has nothing left to issue. The key names everything that shapes
+     * the launches. step_launch() starts what was issued, step_wait() waits for
+     * it; on the cpu the calls themselves do the work. */
+    bool (*step_begin)(struct ops *o, uint64_t graph_key);
+    void (*step_launch)(struct ops *o);
+    enum status (*step_wait)(struct ops *o) MUST_CHECK;
+
+    /* x [rows][k] = table row of each id. A negative id means: the token that
+     * sample() drew for pick ~id of the step before, read on the device. */
+    void (*embed)(struct ops *o, float *x, const struct weight *table, const int32_t *ids,
+                  int32_t rows);
+    /* y = x / sqrt(mean(x^2) + eps) * gain, written as y->kind. (RMSNorm, Zhang and
+     * Sennrich 2019.) */
+    void (*norm)(struct ops *o, const struct act *y, const float *x, const float *gain, float eps,
+                 int32_t rows, int32_t dim);
+    /* y [rows][n] = x W^T, or y += with accumulate. W8A8: exact int32 sums, then
+     * (float)sum * x.scale * w.scale in this order. x->kind equals w->act. */
+    void (*linear)(struct ops *o, float *y, const struct act *x, const struct weight *w,
+                   int32_t rows, bool accumulate);
+    /* qkv [rows][(n_heads + 2 * n_kv_heads) * head_dim]: rotates q in place, rotates
+     * k, stores k and v in their blocks. */
+    void (*rope_store)(struct ops *o, float *qkv, const struct kv_layer *kv,
+                       const struct step_view *step, const struct head_shape *shape);
+    /* y [rows][n_heads * head_dim]: causal attention, scale 1/sqrt(head_dim); keys and
+     * values are read back as stored, in chunks fixed in absolute positions. */
+    void (*attention)(struct ops *o, float *y, const float *qkv, const struct kv_layer *kv,
+                      const struct step_view *step, const struct head_shape *shape);
+    /* y = x, written as y->kind. */
+    void (*convert)(struct ops *o, const struct act *y, const float *x, int32_t rows, int32_t dim);
+    /* gate_up [rows][2 * hidden], gate first: y = silu(gate) * up, as y->kind. */
+    void (*swiglu)(struct ops *o, const struct act *y, const float *gate_up, int32_t rows,
+                   int32_t hidden);
+    /* y [rows][dim] = x[index[row]] */
+    void (*gather)(struct ops *o, float *y, const float *x, const int32_t *index, int32_t rows,
+                   int32_t dim);
+    /* One token per row of logits [n_picks][vocab]. pick and out are host memory that
+     * stays valid until step_wait(), when out is filled. */
+    void (*sample)(struct ops *o, struct picked *out, const float *logits, const struct pick *pick,
+                   int32_t n_picks, int32_t vocab);
+};
+
+struct ops_options {
+    const char *backend; /* "cpu", "cuda", "auto": cuda where there is a device, else cpu */
+    int32_t threads;     /* cpu: 0 means every core this process may use */
+};
+
+/* E_UNSUPPORTED when the build or the machine lacks the backend; err says why. */
+enum status ops_open(struct ops **out, const struct ops_options *opt, char *err,
+                     size_t err_size) MUST_CHECK;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,349 @@
+/* Plain fields go by table; messages are the one nested thing that all formats share.
+ * Invariant: a gen_request is either whole or, after gen_request_free(), all zero; every
+ * number in it has been checked as a double before it was cast. */
+
+#include "server/fields.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Below it a temperature only overflows: it is argmax already. */
+#define TEMPERATURE_LEAST 1e-5F
+/* A penalty divides logits: nearer to 0 it makes them infinite. */
+#define REPETITION_LEAST 0.01F
+
+enum status fault_type(struct fault *f, const char *param, const char *want,
+                       const struct cJSON *got)
+{
+    *f = (struct fault){
+        .what = json_kind(got) == JSON_ABSENT ? FAULT_ABSENT : FAULT_TYPE,
+        .want = want,
+        .got = json_kind_text(json_kind(got)),
+    };
+    snprintf(f->param, sizeof(f->param), "%s", param);
+    return E_INVALID;
+}
+
+enum status fault_say(struct fault *f, enum fault_what what, const char *param, const char *text)
+{
+    *f = (struct fault){.what = what, .text = text};
+    snprintf(f->param, sizeof(f->param), "%s", param);
+    return E_INVALID;
+}
+
+enum status fault_sentence(struct fault *f, enum fault_what what, const char *param,
+                           const char *text)
+{
+    enum status st = fault_say(f, what, param, text);
+    f->sentence = true;
+    return st;
+}
+
+static enum status fault_bound(struct fault *f, enum fault_what what, const char *param,
+                               double bound)
+{
+    *f = (struct fault){.what = what, .bound = bound};
+    snprintf(f->param, sizeof(f->param), "%s", param);
+    return E_INVALID;
+}
+
+/* ---- plain fields ------------------------------------------------------------------- */
+
+/* The range of an integer is checked before its being one: what is too large for a double
+ * to be exact about is out of range first of all. */
+static enum status check_number(const struct field *d, const struct cJSON *v, double *x,
+                                struct fault *f)
+{
+    bool whole = d->kind != FIELD_FLOAT;
+    if (!json_number(v, x)) {
+        if (json_kind(v) != JSON_NUMBER)
+            return fault_type(f, d->name, whole ? "integer" : "number", v);
+        return fault_say(f, FAULT_TEXT, d->name, "must be a finite number");
+    }
+    /* Compared as it will be stored, so that no tiny value turns into a forbidden 0. */
+    double stored = whole ? *x : (double)(float)*x;
+    if (d->above && stored <= d->min)
+        return fault_bound(f, FAULT_NOT_ABOVE, d->name, d->min);
+    if (*x < d->min)
+        return fault_bound(f, FAULT_LOW, d->name, d->min);
+    if (*x > d->max)
+        return fault_bound(f, FAULT_HIGH, d->name, d->max);
+    int64_t i;
+    if (whole && !json_integer(v, &i))
+        return fault_type(f, d->name, "integer", v);
+    return OK;
+}
+
+static enum status read_field(struct gen_request *r, const struct field *d, const struct cJSON *v,
+                              struct fault *f)
+{
+    char *at = (char *)r + d->at;
+    double x = 0;
+    if (d->kind == FIELD_BOOL) {
+        bool b = json_true(v);
+        if (json_kind(v) != JSON_BOOL)
+            return fault_type(f, d->name, "boolean", v);
+        memcpy(at, &b, sizeof(b));
+        return OK;
+    }
+    enum status st = check_number(d, v, &x, f);
+    if (st != OK)
+        return st;
+    float as_float = (float)x;
+    int32_t as_int = 0;
+    uint64_t as_seed = 0;
+    if (d->kind == FIELD_FLOAT) {
+        memcpy(at, &as_float, sizeof(as_float));
+    } else if (d->kind == FIELD_INT32) {
+        as_int = (int32_t)x;
+        memcpy(at, &as_int, sizeof(as_int));
+    } else {
+        as_seed = (uint64_t)(int64_t)x;
+        memcpy(at, &as_seed, sizeof(as_seed));
+    }
+    return OK;
+}
+
+enum status fields_read(struct gen_request *r, const struct cJSON *top, const struct field *table,
+                        size_t n, bool null_ok, struct fault *f)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct cJSON *v = json_member(top, table[i].name);
+        enum json_kind kind = json_kind(v);
+        if (kind == JSON_ABSENT || (kind == JSON_NULL && null_ok))
+            continue;
+        enum status st = read_field(r, &table[i], v, f);
+        if (st != OK)
+            return st;
+        if (table[i].given)
+            *(bool *)(void *)((char *)r + table[i].given) = true;
+    }
+    return OK;
+}
+
+bool json_inert(const struct cJSON *v)
+{
+    double x = 0;
+    size_t n = 0;
+    switch (json_kind(v)) {
+    case JSON_BOOL:
+        return !json_true(v);
+    case JSON_NUMBER:
+        return json_number(v, &x) && x == 0;
+    case JSON_STRING:
+        return json_string(v, &n) && n == 0;
+    case JSON_ARRAY:
+    case JSON_OBJECT:
+        return json_first(v) == NULL;
+    default:
+        return true;
+    }
+}
+
+void sampling_settle(struct sampling *s)
+{
+    if (s->temperature < TEMPERATURE_LEAST)
+        s->temperature = 0;
+    if (s->top_k < 0)
+        s->top_k = 0;
+    /* Workers AI lets 0 through; as a divisor it could only mean "off". */
+    if (s->repetition == 0)
+        s->repetition = 1;
+    else if (s->repetition < REPETITION_LEAST)
+        s->repetition = REPETITION_LEAST;
+}
+
+/* ---- the body ----------------------------------------------------------------------- */
+
+static void neutral(struct gen_request *r, const struct wire *w)
+{
+    *r = (struct gen_request){
+        .wire = w,
+        .logprobs = -1,
+        .params =
+            {
+                .max_new_tokens = TOKENS_NO_LIMIT,
+                .sampling = {.temperature = 1, .top_p = 1, .repetition = 1, .n_logprobs = -1},
+            },
+    };
+}
+
+enum status body_open(struct gen_request *r, const struct wire *w, const char *text, size_t bytes,
+                      struct api_error *err)
+{
+    struct json_error at = {.what = NULL};
+    struct body *b = calloc(1, sizeof(*b));
+    enum status st = b ? OK : E_NOMEM;
+    neutral(r, w);
+    r->tree = b;
+    if (st == OK)
+        st = json_parse(&b->json, text, bytes, &at);
+    if (st == E_INVALID) {
+        api_error_set(err, API_BAD_JSON, NULL, NULL);
+        snprintf(err->text, sizeof(err->text), "Invalid JSON: %s at byte %zu", at.what, at.offset);
+    } else if (st == OK && json_kind(b->json) != JSON_OBJECT) {
+        api_error_set(err, API_BAD_JSON, NULL, "The body must be a JSON object");
+        st = E_INVALID;
+    }
+    if (st != OK)
+        gen_request_free(r);
+    else
+        b->room = bytes;
+    return st;
+}
+
+/* ---- messages ----------------------------------------------------------------------- */
+
+static void message_param(char out[64], int32_t i, const char *leaf)
+{
+    snprintf(out, 64, "messages[%d]%s%s", i, leaf[0] ? "." : "", leaf);
+}
+
+static void part_param(char out[64], int32_t i, int32_t part, const char *leaf)
+{
+    snprintf(out, 64, "messages[%d].content[%d]%s%s", i, part, leaf[0] ? "." : "", leaf);
+}
+
+/* The name of the role for the templates, NULL when there is none. */
+static const char *role_of(const char *name)
+{
+    static const char *const known[][2] = {{"system", "system"},
+                                           {"developer", "system"},
+                                           {"user", "user"},
+                                           {"assistant", "assistant"}};
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        if (strcmp(name, known[i][0]) == 0)
+            return known[i][1];
+    }
+    return NULL;
+}
+
+static enum status read_role(struct chat_message *m, const struct cJSON *v, int32_t i,
+                             struct fault *f)
+{
+    char param[64];
+    size_t n = 0;
+    message_param(param, i, "role");
+    const struct cJSON *role = json_member(v, "role");
+    const char *name = json_string(role, &n);
+    if (!name)
+        return fault_type(f, param, "string", role);
+    m->role = role_of(name);
+    if (m->role)
+        return OK;
+    if (strcmp(name, "tool") == 0 || strcmp(name, "function") == 0)
+        return fault_say(f, FAULT_UNSUPPORTED, param, "names a tool, and tools are not supported");
+    return fault_say(f, FAULT_TEXT, param, "must be one of system, developer, user, assistant");
+}
+
+/* The text of one part of a content list. */
+static enum status read_part(const struct cJSON *part, int32_t i, int32_t k, const char **text,
+                             size_t *bytes, struct fault *f)
+{
+    char param[64];
+    size_t n = 0;
+    part_param(param, i, k, "");
+    if (json_kind(part) != JSON_OBJECT)
+        return fault_type(f, param, "object", part);
+    part_param(param, i, k, "type");
+    const struct cJSON *kind = json_member(part, "type");
+    const char *name = json_string(kind, &n);
+    if (!name)
+        return fault_type(f, param, "string", kind);
+    if (strcmp(name, "text") != 0)
+        return fault_say(f, FAULT_UNSUPPORTED, param,
+                         "must be text, other parts are not supported");
+    part_param(param, i, k, "text");
+    const struct cJSON *words = json_member(part, "text");
+    *text = json_string(words, bytes);
+    if (!*text)
+        return fault_type(f, param, "string", words);
+    return OK;
+}
+
+static enum status read_parts(struct body *b, struct chat_message *m, const struct cJSON *list,
+                              int32_t i, struct fault *f)
+{
+    size_t start = b->n_joined;
+    int32_t k = 0;
+    if (!b->joined && !(b->joined = malloc(b->room)))
+        return E_NOMEM;
+    for (const struct cJSON *part = json_first(list); part; part = json_next(part)) {
+        const char *text = "";
+        size_t bytes = 0;
+        enum status st = read_part(part, i, k++, &text, &bytes, f);
+        if (st != OK)
+            return st;
+        memcpy(b->joined + b->n_joined, text, bytes);
+        b->n_joined += bytes;
+    }
+    m->text = b->joined + start;
+    m->bytes = b->n_joined - start;
+    return OK;
+}
+
+static enum status read_content(struct body *b, struct chat_message *m, const struct cJSON *v,
+                                int32_t i, struct fault *f)
+{
+    char param[64];
+    message_param(param, i, "content");
+    const struct cJSON *content = json_member(v, "content");
+    switch (json_kind(content)) {
+    case JSON_STRING:
+        m->text = json_string(content, &m->bytes);
+        return OK;
+    case JSON_ARRAY:
+        if (!json_first(content))
+            return fault_say(f, FAULT_TEXT, param, "must not be empty");
+        return read_parts(b, m, content, i, f);
+    case JSON_ABSENT:
+    case JSON_NULL:
+        /* An assistant that only called tools has said nothing. */
+        if (strcmp(m->role, "assistant") == 0) {
+            m->text = "";
+            return OK;
+        }
+        return fault_type(f, param, "string", content);
+    default:
+        return fault_type(f, param, "string", content);
+    }
+}
+
+static enum status read_message(struct body *b, struct chat_message *m, const struct cJSON *v,
+                                int32_t i, struct fault *f)
+{
+    char param[64];
+    message_param(param, i, "");
+    if (json_kind(v) != JSON_OBJECT)
+        return fault_type(f, param, "object", v);
+    enum status st = read_role(m, v, i, f);
+    if (st != OK)
+        return st;
+    message_param(param, i, "tool_calls");
+    if (!json_inert(json_member(v, "tool_calls")))
+        return fault_say(f, FAULT_UNSUPPORTED, param, "holds tool calls, which are not supported");
+    return read_content(b, m, v, i, f);
+}
+
+enum status messages_read(struct gen_request *r, const struct cJSON *list, struct fault *f)
+{
+    if (json_kind(list) != JSON_ARRAY)
+        return fault_type(f, "messages", "array", list);
+    size_t n = json_count(list);
+    if (n == 0)
+        return fault_say(f, FAULT_TEXT, "messages", "must not be empty");
+    if (n > MESSAGES_MAX)
+        return fault_say(f, FAULT_TEXT, "messages", "holds too many messages, the limit is 2048");
+    r->message = calloc(n, sizeof(*r->message));
+    if (!r->message)
+        return E_NOMEM;
+    for (const struct cJSON *v = json_first(list); v; v = json_next(v), r->n_messages++) {
+        enum status st = read_message(r->tree, &r->message[r->n_messages], v, r->n_messages, f);
+        if (st != OK)
+            return st;
+    }
+    return OK;
+}

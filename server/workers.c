@@ -1,0 +1,442 @@
+/* The Workers AI formats: the REST route with its envelope and the binding route with bare
+ * results. Their inputs, events and errors are the same; only what is wrapped around them
+ * differs. Refusals use Cloudflare's numbers and words, because clients match on both.
+ * Every event has a string "response": documented clients read it without asking. */
+
+#include "server/fields.h"
+#include "server/wire.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WORKERS_TOKENS_DEFAULT = 256, POINTER_MAX = 72 };
+#define WORKERS_TEMPERATURE_DEFAULT 0.6F
+
+#define AT(member) offsetof(struct gen_request, member)
+
+static const struct field input_fields[] = {
+    {"stream", FIELD_BOOL, .at = AT(stream)},
+    {"max_tokens", FIELD_INT32, .min = 1, .max = INT32_MAX, .at = AT(params.max_new_tokens),
+     .given = AT(max_tokens_given)},
+    {"temperature", FIELD_FLOAT, .min = 0, .max = 5, .at = AT(params.sampling.temperature),
+     .given = AT(temperature_given)},
+    {"top_p", FIELD_FLOAT, .min = 0.001, .max = 1, .at = AT(params.sampling.top_p),
+     .given = AT(top_p_given)},
+    {"top_k", FIELD_INT32, .min = 1, .max = 50, .at = AT(params.sampling.top_k),
+     .given = AT(top_k_given)},
+    {"seed", FIELD_SEED, .min = 1, .max = 9999999999.0, .at = AT(params.sampling.seed),
+     .given = AT(seed_given)},
+    {"repetition_penalty", FIELD_FLOAT, .min = 0, .max = 2, .at = AT(params.sampling.repetition),
+     .given = AT(repetition_given)},
+    {"frequency_penalty", FIELD_FLOAT, .min = -2, .max = 2, .at = AT(params.sampling.frequency)},
+    {"presence_penalty", FIELD_FLOAT, .min = -2, .max = 2, .at = AT(params.sampling.presence)},
+};
+
+/* ---- reading ------------------------------------------------------------------------- */
+
+/* "messages[2].content" -> "/messages/2/content". */
+static void pointer_of(char out[POINTER_MAX], const char *param)
+{
+    size_t n = 0;
+    out[n++] = '/';
+    for (; *param; param++) {
+        if (*param == '[' || *param == '.')
+            out[n++] = '/';
+        else if (*param != ']')
+            out[n++] = *param;
+    }
+    out[n] = '\0';
+}
+
+/* The two ways to ask are branches of a oneOf: what is wrong inside one is told together
+ * with what the other one misses. */
+static const char *branch_of(const char *param)
+{
+    if (strncmp(param, "messages", 8) == 0)
+        return "oneOf at '/' not met, 0 matches: required properties at '/' are 'prompt', ";
+    if (strcmp(param, "prompt") == 0)
+        return "oneOf at '/' not met, 0 matches: required properties at '/' are 'messages', ";
+    return "";
+}
+
+static void say_absent(char *out, size_t n, const char *before, char *at)
+{
+    char *leaf = strrchr(at, '/');
+    *leaf = '\0';
+    snprintf(out, n, "%srequired properties at '%s' are '%s'", before, at[0] ? at : "/", leaf + 1);
+}
+
+static enum status refuse(const struct fault *f, struct api_error *err)
+{
+    enum api_error_kind kind = f->what == FAULT_UNSUPPORTED ? API_UNSUPPORTED : API_BAD_FIELD;
+    const char *before = branch_of(f->param);
+    char at[POINTER_MAX];
+    char *t = err->text;
+    size_t n = sizeof(err->text);
+    api_error_set(err, kind, f->param, f->text);
+    if (f->sentence)
+        return E_INVALID;
+    pointer_of(at, f->param);
+    switch (f->what) {
+    case FAULT_TYPE:
+        snprintf(t, n, "%sType mismatch of '%s', '%s' not in '%s'", before, at, f->got, f->want);
+        break;
+    case FAULT_LOW:
+        snprintf(t, n, "%s'%s' must be >= %.16g", before, at, f->bound);
+        break;
+    case FAULT_NOT_ABOVE:
+        snprintf(t, n, "%s'%s' must be > %.16g", before, at, f->bound);
+        break;
+    case FAULT_HIGH:
+        snprintf(t, n, "%s'%s' must be <= %.16g", before, at, f->bound);
+        break;
+    case FAULT_ABSENT:
+        say_absent(t, n, before, at);
+        break;
+    case FAULT_TEXT:
+        snprintf(t, n, "%s'%s' %s", before, at, f->text);
+        break;
+    case FAULT_UNSUPPORTED:
+        snprintf(t, n, "'%s' %s", at, f->text);
+        break;
+    }
+    return E_INVALID;
+}
+
+/* The documentation itself once sends the string "true". */
+static enum status read_raw(struct gen_request *r, const struct cJSON *in, struct fault *f)
+{
+    const struct cJSON *v = json_member(in, "raw");
+    size_t n = 0;
+    const char *word = json_string(v, &n);
+    if (word && (strcmp(word, "true") == 0 || strcmp(word, "false") == 0))
+        r->raw = word[0] == 't';
+    else if (v && json_kind(v) != JSON_BOOL)
+        return fault_type(f, "raw", "boolean", v);
+    else
+        r->raw = json_true(v);
+    return OK;
+}
+
+static enum status refuse_unsupported(const struct cJSON *in, struct fault *f)
+{
+    const struct cJSON *format = json_member(in, "response_format");
+    size_t n = 0;
+    const char *type = json_string(json_member(format, "type"), &n);
+    if (!json_inert(json_member(in, "lora")))
+        return fault_sentence(f, FAULT_UNSUPPORTED, "lora",
+                              "The model does not support LoRa inference");
+    if (!json_inert(json_member(in, "tools")))
+        return fault_say(f, FAULT_UNSUPPORTED, "tools", "is not supported by this model");
+    if (json_inert(format) || (type && strcmp(type, "text") == 0))
+        return OK;
+    return fault_sentence(f, FAULT_UNSUPPORTED, "response_format", "JSON Mode couldn't be met");
+}
+
+/* Stands beside the inputs on one route and inside them on the other. */
+static enum status read_options(struct gen_request *r, const struct cJSON *holder, struct fault *f)
+{
+    const struct cJSON *options = json_member(holder, "options");
+    const struct cJSON *busy = json_member(options, "rejectIfBusy");
+    if (json_kind(options) == JSON_NULL)
+        return OK;
+    if (options && json_kind(options) != JSON_OBJECT)
+        return fault_type(f, "options", "object", options);
+    if (busy && json_kind(busy) != JSON_BOOL)
+        return fault_type(f, "options.rejectIfBusy", "boolean", busy);
+    r->reject_if_busy = r->reject_if_busy || json_true(busy);
+    return OK;
+}
+
+static enum status read_prompt(struct gen_request *r, const struct cJSON *prompt, struct fault *f)
+{
+    r->prompt = json_string(prompt, &r->prompt_bytes);
+    if (!r->prompt)
+        return fault_type(f, "prompt", "string", prompt);
+    if (r->prompt_bytes == 0)
+        return fault_say(f, FAULT_TEXT, "prompt", "must have a length of at least 1");
+    r->chat_prompt = !r->raw;
+    return OK;
+}
+
+/* Whether a prompt or a list of messages is there at all: clients that always send both
+ * members leave the one they do not mean null or "". */
+static bool asks(const struct cJSON *v)
+{
+    enum json_kind kind = json_kind(v);
+    return kind != JSON_ABSENT && kind != JSON_NULL && !(kind == JSON_STRING && json_inert(v));
+}
+
+/* Exactly one of prompt and messages. */
+static enum status read_question(struct gen_request *r, const struct cJSON *in, struct fault *f)
+{
+    static const char neither[] =
+        "oneOf at '/' not met, 0 matches: required properties at '/' are 'prompt', "
+        "required properties at '/' are 'messages'";
+    const struct cJSON *prompt = json_member(in, "prompt");
+    const struct cJSON *messages = json_member(in, "messages");
+    if (!prompt && !messages)
+        return fault_sentence(f, FAULT_ABSENT, "", neither);
+    if (!messages || (asks(prompt) && !asks(messages)))
+        return read_prompt(r, prompt, f);
+    if (!asks(prompt))
+        return messages_read(r, messages, f);
+    if (json_kind(prompt) != JSON_STRING)
+        return fault_type(f, "prompt", "string", prompt);
+    return fault_sentence(f, FAULT_TEXT, "", "oneOf at '/' not met, 2 matches");
+}
+
+static enum status read_inputs(struct gen_request *r, const struct cJSON *in, struct fault *f)
+{
+    enum status st = read_raw(r, in, f);
+    if (st == OK)
+        st = read_question(r, in, f);
+    if (st == OK)
+        st = fields_read(r, in, input_fields, ARRAY_LEN(input_fields), false, f);
+    if (st == OK)
+        st = read_options(r, in, f);
+    if (st == OK)
+        st = refuse_unsupported(in, f);
+    return st;
+}
+
+static enum status parse(struct gen_request *out, const struct wire *w, const char *body,
+                         size_t bytes, struct api_error *err)
+{
+    struct fault f = {.what = FAULT_TEXT, .text = ""};
+    enum status st = body_open(out, w, body, bytes, err);
+    if (st != OK)
+        return st;
+    const struct cJSON *in = ((const struct body *)out->tree)->json;
+    out->params.max_new_tokens = WORKERS_TOKENS_DEFAULT;
+    out->params.sampling.temperature = WORKERS_TEMPERATURE_DEFAULT;
+    if (w == &wire_workers_binding) {
+        st = read_options(out, in, &f);
+        in = json_member(in, "inputs");
+        if (st == OK && in && json_kind(in) != JSON_OBJECT)
+            st = fault_type(&f, "inputs", "object", in);
+    }
+    if (st == OK)
+        st = read_inputs(out, in, &f);
+    if (st == OK) {
+        sampling_settle(&out->params.sampling);
+        return OK;
+    }
+    gen_request_free(out);
+    return st == E_INVALID ? refuse(&f, err) : st;
+}
+
+static enum status parse_rest(struct gen_request *out, const char *body, size_t bytes,
+                              struct api_error *err)
+{
+    return parse(out, &wire_workers_rest, body, bytes, err);
+}
+
+static enum status parse_binding(struct gen_request *out, const char *body, size_t bytes,
+                                 struct api_error *err)
+{
+    return parse(out, &wire_workers_binding, body, bytes, err);
+}
+
+/* ---- answers ------------------------------------------------------------------------- */
+
+static void write_usage(struct buf *out, const struct answer *a)
+{
+    buf_printf(
+        out, "\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":%d,\"total_tokens\":%lld",
+        a->prompt_tokens, a->completion_tokens, (long long)a->prompt_tokens + a->completion_tokens);
+    if (a->cached_tokens > 0)
+        buf_printf(out, ",\"prompt_tokens_details\":{\"cached_tokens\":%d}", a->cached_tokens);
+    buf_text(out, "}");
+}
+
+static void write_event(struct buf *out, const struct gen_request *r, struct answer *a,
+                        const char *text, size_t bytes, const struct token_detail *detail,
+                        int32_t n_detail)
+{
+    (void)r;
+    (void)detail;
+    (void)n_detail;
+    buf_text(out, "data: {\"response\":");
+    buf_json(out, bytes ? text : "", bytes);
+    buf_text(out, "}\n\n");
+    a->started = true;
+}
+
+static void write_end(struct buf *out, const struct gen_request *r, struct answer *a,
+                      const char *text, size_t bytes, const struct token_detail *detail,
+                      int32_t n_detail)
+{
+    if (bytes > 0)
+        write_event(out, r, a, text, bytes, detail, n_detail);
+    buf_text(out, "data: {\"response\":\"\",");
+    write_usage(out, a);
+    buf_text(out, "}\n\ndata: [DONE]\n\n");
+}
+
+static void write_bare(struct buf *out, const struct gen_request *r, const struct answer *a,
+                       const char *text, size_t bytes, const struct token_detail *detail,
+                       int32_t n_detail)
+{
+    (void)r;
+    (void)detail;
+    (void)n_detail;
+    buf_text(out, "{\"response\":");
+    buf_json(out, bytes ? text : "", bytes);
+    buf_text(out, ",");
+    write_usage(out, a);
+    buf_text(out, "}");
+}
+
+static void write_envelope(struct buf *out, const struct gen_request *r, const struct answer *a,
+                           const char *text, size_t bytes, const struct token_detail *detail,
+                           int32_t n_detail)
+{
+    buf_text(out, "{\"result\":");
+    write_bare(out, r, a, text, bytes, detail, n_detail);
+    buf_text(out, ",\"success\":true,\"errors\":[],\"messages\":[]}");
+}
+
+/* ---- errors -------------------------------------------------------------------------- */
+
+/* One row of Cloudflare's list. The codes 5006, 5021 and 3043 stand in no table of theirs
+ * but in every client's: bad input, context exceeded, and what went wrong on our side. */
+struct failure {
+    int32_t code;
+    int status;
+    bool front;         /* refused before the model was asked: no "AiError", result null */
+    const char *before; /* of the text, in the description */
+    const char *text;   /* for an error that brings none */
+};
+
+static struct failure failure_of(const struct api_error *e)
+{
+    static const char capacity[] = "Capacity temporarily exceeded, please try again.";
+    switch (e->kind) {
+    case API_BAD_JSON:
+        return (struct failure){5006, 400, false, "", "Invalid JSON"};
+    case API_BAD_FIELD:
+        return (struct failure){5006, 400, false, "Error: ", "Invalid value"};
+    case API_TOO_LONG:
+        return (struct failure){5021, 413, false, "",
+                                "The estimated number of input and maximum output tokens "
+                                "exceeded this model context window limit"};
+    case API_NO_MODEL:
+        return (struct failure){5007, 400, false, "", "No such model or task"};
+    case API_NO_ROUTE:
+        return (struct failure){7003, 404, true, "",
+                                "Could not route to this path, perhaps your object identifier "
+                                "is invalid?"};
+    case API_BAD_METHOD:
+        return (struct failure){7000, 400, true, "", "No route for that URI"};
+    case API_TOO_LARGE:
+        return (struct failure){3006, 413, false, "", "Request is too large"};
+    case API_TIMEOUT:
+        return (struct failure){3007, 408, false, "", "Request timeout"};
+    case API_UNAUTHORIZED:
+        return (struct failure){10000, 401, true, "", "Authentication error"};
+    case API_NO_KEY:
+        return (struct failure){9106, 400, true, "",
+                                "Missing X-Auth-Key, X-Auth-Email or Authorization headers"};
+    case API_UNSUPPORTED:
+        if (strcmp(e->param, "lora") == 0)
+            return (struct failure){5005, 405, false, "", "LoRa inference is not supported"};
+        return (struct failure){5006, 400, false, "", "Not supported"};
+    case API_BUSY:
+        return (struct failure){3040, 429, false, "", capacity};
+    case API_NOT_READY:
+        return (struct failure){3040, 503, false, "", capacity};
+    case API_ENGINE:
+        break;
+    }
+    return (struct failure){3043, 500, false, "", "Internal server error"};
+}
+
+/* "AiError: Bad input: Error: oneOf ..."; short: what the binding calls description. */
+static void write_message(struct buf *out, const struct api_error *e, const char *request_id,
+                          bool brief)
+{
+    struct failure f = failure_of(e);
+    struct buf t = {.data = NULL};
+    bool input = e->kind == API_BAD_JSON || e->kind == API_BAD_FIELD;
+    if (!brief && !f.front)
+        buf_text(&t, input ? "AiError: Bad input: " : "AiError: ");
+    buf_text(&t, f.before);
+    buf_text(&t, e->text[0] ? e->text : f.text);
+    if (!brief && !f.front && request_id)
+        buf_printf(&t, " (%s)", request_id);
+    buf_json(out, t.n ? t.data : "", t.n);
+    out->failed = out->failed || t.failed;
+    buf_free(&t);
+}
+
+static void rest_error(struct buf *out, const struct api_error *e, const char *request_id)
+{
+    struct failure f = failure_of(e);
+    buf_text(out, "{\"errors\":[{\"message\":");
+    write_message(out, e, request_id, false);
+    buf_printf(out, ",\"code\":%d}],\"success\":false,\"result\":%s,\"messages\":[]}", f.code,
+               f.front ? "null" : "{}");
+}
+
+static void binding_error(struct buf *out, const struct api_error *e, const char *request_id)
+{
+    struct failure f = failure_of(e);
+    buf_printf(out, "{\"internalCode\":%d,\"httpCode\":%d,\"message\":", f.code, f.status);
+    write_message(out, e, NULL, false);
+    buf_text(out, ",\"name\":\"AiError\",\"description\":");
+    write_message(out, e, NULL, true);
+    buf_text(out, ",\"requestId\":");
+    buf_json_text(out, request_id ? request_id : "");
+    buf_text(out, "}");
+}
+
+/* No [DONE]: clients that watch for it learn that the answer is not whole; to all others
+ * the event is one more empty piece of text. */
+static void stream_error(struct buf *out, const struct api_error *e, const char *request_id)
+{
+    struct failure f = failure_of(e);
+    buf_text(out, "data: {\"response\":\"\",\"errors\":[{\"message\":");
+    write_message(out, e, request_id, false);
+    buf_printf(out, ",\"code\":%d}]}\n\n", f.code);
+}
+
+static int error_status(const struct api_error *e)
+{
+    return failure_of(e).status;
+}
+
+const struct wire wire_workers_rest = {
+    .name = "workers",
+    .id_prefix = "",
+    .stream_type = "text/event-stream",
+    .whole_type = "application/json",
+    .parse = parse_rest,
+    .delta = write_event,
+    .end = write_end,
+    .whole = write_envelope,
+    .error = rest_error,
+    .stream_error = stream_error,
+    .status = error_status,
+    .no_model = {"No such model ", " or task"},
+    .too_long = {"The estimated number of input and maximum output tokens (",
+                 ") exceeded this model context window limit (", ")"},
+};
+
+const struct wire wire_workers_binding = {
+    .name = "workers_binding",
+    .id_prefix = "",
+    .stream_type = "text/event-stream",
+    .whole_type = "application/json",
+    .parse = parse_binding,
+    .delta = write_event,
+    .end = write_end,
+    .whole = write_bare,
+    .error = binding_error,
+    .stream_error = stream_error,
+    .status = error_status,
+    .no_model = {"No such model ", " or task"},
+    .too_long = {"The estimated number of input and maximum output tokens (",
+                 ") exceeded this model context window limit (", ")"},
+};
