@@ -4,12 +4,6 @@
 #include "kernels/base.h"
 #include "kernels/sampling.h"
 
-#include <sched.h>
-
-/* Linux has a scheduling class of this name, which <pthread.h> brings along as a macro:
- * without these two lines the constant below would differ from file to file. */
-#undef SCHED_DEADLINE
-
 /* SEAM between server/ and scheduler/: the engine thread and the two ways across.
  *
  * sched_open() starts one thread that owns the model until sched_close(). All other
@@ -28,7 +22,7 @@ enum sched_finish {
     SCHED_STOP,        /* the model produced an end token (it is not among the tokens) */
     SCHED_LENGTH,      /* max_new_tokens or the context is used up */
     SCHED_CANCELLED,
-    SCHED_DEADLINE, /* deadline_ns passed, waiting or running */
+    SCHED_EXPIRED, /* deadline_ns passed, waiting or running */
     SCHED_FAILED,   /* the step this request was part of failed, or its logits were not finite */
 };
 

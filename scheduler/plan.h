@@ -1,0 +1,43 @@
+#ifndef SCHEDULER_PLAN_H
+#define SCHEDULER_PLAN_H
+
+#include "models/model.h"
+#include "scheduler/request.h"
+#include "scheduler/sched.h"
+
+/* What goes into the next step. No threads, no clock, no device: a function of the
+ * queues and of the instants passed in, so every policy question is a unit test.
+ *
+ * There is no prefill phase and no decode phase. A request has n tokens, of which
+ * n_cached are in the KV cache; a step moves n_cached towards n. One token short is
+ * decoding, a thousand short is reading a prompt. */
+
+struct plan;
+
+/* info must outlive the plan. */
+enum status plan_open(struct plan **out, const struct model_info *info,
+                      const struct sched_options *opt) MUST_CHECK;
+void plan_close(struct plan *p);
+
+void plan_add(struct plan *p, struct sched_req *r);
+/* Ends a request between steps; its whole blocks stay in the prefix cache. */
+void plan_end(struct plan *p, struct sched_req *r, enum sched_finish why);
+void plan_fail_all(struct plan *p);
+
+/* Ends what is past its deadline, then fills b with pointers into the plan's own arrays,
+ * good until the next plan_step(). Returns the rows; 0 exactly when no request is left. */
+int32_t plan_step(struct plan *p, uint64_t now, struct model_batch *b);
+/* Exactly one of the two after each step that had rows. picked: one per pick. */
+void plan_commit(struct plan *p, uint64_t now, const struct picked *picked);
+void plan_fail(struct plan *p);
+
+/* Next request that has gained a token or an ending; the plan has forgotten an ended one. */
+struct sched_req *plan_news(struct plan *p);
+
+bool plan_idle(const struct plan *p);
+/* Counts of this floor; step_ns and failed are the engine's. */
+const struct sched_stats *plan_stats(struct plan *p);
+/* Blocks are conserved and the queues agree with their counts. Slow; false is a bug. */
+bool plan_check(const struct plan *p);
+
+#endif

@@ -1,0 +1,108 @@
+#ifndef SCHEDULER_REQUEST_H
+#define SCHEDULER_REQUEST_H
+
+#include "models/model.h"
+#include "scheduler/blocks.h"
+#include "scheduler/sched.h"
+
+/* One request as the scheduler sees it: a log of tokens, the blocks that hold what was
+ * computed of it, and its places on the lists of the two threads. */
+
+/* A ring of links with the list itself as one member; a link alone is its own ring, so
+ * removing it twice is harmless. */
+struct link {
+    struct link *prev;
+    struct link *next;
+};
+
+static inline void link_init(struct link *l)
+{
+    l->prev = l;
+    l->next = l;
+}
+
+static inline bool link_alone(const struct link *l)
+{
+    return l->next == l;
+}
+
+static inline void link_before(struct link *place, struct link *l)
+{
+    l->prev = place->prev;
+    l->next = place;
+    place->prev->next = l;
+    place->prev = l;
+}
+
+static inline void link_remove(struct link *l)
+{
+    l->prev->next = l->next;
+    l->next->prev = l->prev;
+    link_init(l);
+}
+
+/* to becomes the list that from was, from is empty. */
+static inline void link_move_all(struct link *from, struct link *to)
+{
+    link_before(from, to);
+    link_remove(from);
+}
+
+/* One allocation, arrays behind the struct. Made and freed by the client thread. */
+struct sched_req {
+    /* Fixed at submit. */
+    struct sched_params params; /* the bias list is the request's own copy */
+    int32_t n_prompt;
+    int32_t n_max; /* tokens at which the answer has reached its length */
+    int32_t seen_mask;
+
+    /* The engine's. */
+    int32_t n;
+    int32_t n_cached;
+    int32_t n_step; /* rows this request has in the step being made or run */
+    int32_t n_sealed;
+    int32_t n_table;
+    int32_t n_seen;
+    int32_t n_preempted;
+    int32_t due_at; /* place in the heap of deadlines, -1: none */
+    bool running;
+    bool yielded;             /* lost its blocks in the plan being made, still on the list */
+    enum sched_finish ending; /* becomes finish when published */
+    uint64_t arrival;         /* order of plan_add() */
+    struct prefix prefix;     /* names the sealed blocks table[0 .. n_sealed) */
+    struct sched_timing timing;
+    struct link queue; /* waiting or running */
+    struct link news;
+    int32_t *tokens;          /* [n_max] prompt and answer in one log */
+    int32_t *table;           /* [blocks of n_max tokens] KV blocks, in order */
+    struct picked *detail;    /* [n_max - n_prompt], NULL when no logprobs are wanted */
+    struct token_count *seen; /* [min(n_max, vocab)], NULL without penalties */
+    int32_t *seen_at;         /* [seen_mask + 1] token to its place in seen, -1: empty */
+
+    /* Guarded by the mutex of sched.c. */
+    struct link inbox;
+    struct link ready;
+    struct link cancel;
+    bool cancelled;
+    int32_t n_published;
+    enum sched_finish finish;
+
+    /* The client thread's own. */
+    int32_t n_read;
+    bool finish_read;
+    void *user;
+};
+
+/* E_INVALID: can never be served by this model, whatever the load. */
+enum status req_open(struct sched_req **out, const struct model_info *info,
+                     const struct sched_params *p, const int32_t *prompt,
+                     int32_t n_prompt) MUST_CHECK;
+void req_close(struct sched_req *r); /* NULL is fine */
+/* Most tokens one sequence can have. */
+int64_t req_capacity(const struct model_info *info);
+/* Keeps the counts that penalties need; nothing to do without them. */
+void req_count(struct sched_req *r, int32_t token, bool in_prompt);
+/* The order of every queue: higher priority first, then arrival. */
+bool req_before(const struct sched_req *a, const struct sched_req *b);
+
+#endif

@@ -1,0 +1,327 @@
+#include "scheduler/sched.h"
+
+#include "models/model.h"
+#include "scheduler/plan.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+/* The engine thread, the mutex, and the lists between the two threads.
+ *
+ * Client to engine: inbox (new requests) and cancels. Engine to client: ready (requests
+ * with unread news). The engine owns a request from the moment it takes it off the inbox
+ * until it publishes the finish; it is off every list of the engine before that, under the
+ * same lock, so that the client may free it as soon as it can see the finish. The log of
+ * tokens is the buffer: the engine writes beyond n_published, the client reads below it. */
+
+/* In builds with asserts the blocks are counted after every step, where that is cheap. */
+enum { CHECK_BLOCKS_MAX = 512 };
+
+struct sched {
+    struct model *model;
+    const struct model_info *info;
+    struct plan *plan;
+    struct picked *picked; /* [step_seqs_max] */
+    sched_wake_fn wake;
+    void *wake_arg;
+    pthread_t thread;
+    bool has_thread;
+
+    /* The engine's own. */
+    uint64_t step_ns;
+    bool device_lost;
+
+    pthread_mutex_t mutex;
+    pthread_cond_t work;
+    struct link inbox;
+    struct link cancels;
+    struct link ready;
+    int32_t n_inbox;
+    bool closing;
+    bool wake_wanted; /* the last poll found nothing */
+    struct sched_stats stats;
+
+    /* The client's own. */
+    int32_t live_max;
+    int32_t n_live;
+};
+
+/* Engine side. */
+
+static void run_step(struct sched *s, const struct model_batch *b)
+{
+    uint64_t start = now_ns();
+    model_launch(s->model, b);
+    enum status err = model_wait(s->model, s->picked);
+    uint64_t end = now_ns();
+    s->step_ns += end - start;
+    if (!err) {
+        plan_commit(s->plan, end, s->picked);
+        return;
+    }
+    log_line(LOG_ERROR, "a step of %d rows failed: %s", b->n_rows, status_text(err));
+    plan_fail(s->plan);
+    s->device_lost = err == E_DEVICE;
+}
+
+/* Under the mutex. A request that ends is taken off the list of cancels too, where it may
+ * have been put since the last step. True when the client must be woken. */
+static bool publish(struct sched *s)
+{
+    struct sched_req *r;
+    while ((r = plan_news(s->plan))) {
+        r->n_published = r->n;
+        r->finish = r->ending;
+        if (r->finish != SCHED_RUNNING)
+            link_remove(&r->cancel);
+        if (link_alone(&r->ready))
+            link_before(&s->ready, &r->ready);
+    }
+    s->stats = *plan_stats(s->plan);
+    s->stats.step_ns = s->step_ns;
+    s->stats.failed = s->device_lost;
+    bool wake = s->wake_wanted && !link_alone(&s->ready);
+    if (wake)
+        s->wake_wanted = false;
+    return wake;
+}
+
+/* Takes everything that has come; sleeps while there is nothing to do. False: close. */
+static bool take_work(struct sched *s, struct link *inbox, struct link *cancels)
+{
+    pthread_mutex_lock(&s->mutex);
+    while (plan_idle(s->plan) && link_alone(&s->inbox) && !s->closing)
+        pthread_cond_wait(&s->work, &s->mutex);
+    link_move_all(&s->inbox, inbox);
+    link_move_all(&s->cancels, cancels);
+    s->n_inbox = 0;
+    bool go_on = !s->closing;
+    pthread_mutex_unlock(&s->mutex);
+    return go_on;
+}
+
+static void accept_work(struct sched *s, struct link *inbox, struct link *cancels)
+{
+    while (!link_alone(inbox)) {
+        struct sched_req *r = CONTAINER_OF(inbox->next, struct sched_req, inbox);
+        link_remove(&r->inbox);
+        plan_add(s->plan, r);
+    }
+    while (!link_alone(cancels)) {
+        struct sched_req *r = CONTAINER_OF(cancels->next, struct sched_req, cancel);
+        link_remove(&r->cancel);
+        plan_end(s->plan, r, SCHED_CANCELLED);
+    }
+    if (s->device_lost)
+        plan_fail_all(s->plan);
+}
+
+static void check(const struct sched *s)
+{
+    bool sound = plan_check(s->plan);
+    assert(sound);
+    if (!sound)
+        log_line(LOG_ERROR, "the count of KV blocks does not add up: this is a bug");
+}
+
+static void engine_turn(struct sched *s)
+{
+    struct model_batch b;
+    if (plan_step(s->plan, now_ns(), &b) > 0)
+        run_step(s, &b);
+    pthread_mutex_lock(&s->mutex);
+    bool wake = publish(s);
+    pthread_mutex_unlock(&s->mutex);
+    if (wake)
+        s->wake(s->wake_arg);
+}
+
+static void *engine_main(void *arg)
+{
+    struct sched *s = arg;
+    struct link inbox;
+    struct link cancels;
+    link_init(&inbox);
+    link_init(&cancels);
+    while (take_work(s, &inbox, &cancels)) {
+        accept_work(s, &inbox, &cancels);
+        engine_turn(s);
+        if (plan_idle(s->plan))
+            check(s);
+        else
+            assert(s->info->n_blocks > CHECK_BLOCKS_MAX || plan_check(s->plan));
+    }
+    return NULL;
+}
+
+/* Client side. */
+
+/* Signals are the loop's business: the engine sleeps and computes undisturbed. */
+static enum status start_thread(struct sched *s)
+{
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    s->has_thread = pthread_create(&s->thread, NULL, engine_main, s) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return s->has_thread ? OK : E_NOMEM;
+}
+
+enum status sched_open(struct sched **out, struct model *m, const struct sched_options *opt,
+                       sched_wake_fn wake, void *wake_arg)
+{
+    *out = NULL;
+    struct sched *s = calloc(1, sizeof(*s));
+    if (!s)
+        return E_NOMEM;
+    link_init(&s->inbox);
+    link_init(&s->cancels);
+    link_init(&s->ready);
+    pthread_mutex_init(&s->mutex, NULL);
+    pthread_cond_init(&s->work, NULL);
+    s->model = m;
+    s->info = model_info(m);
+    s->wake = wake;
+    s->wake_arg = wake_arg;
+    s->wake_wanted = true;
+    s->live_max = opt->live_max;
+    enum status err = plan_open(&s->plan, s->info, opt);
+    if (err)
+        goto fail;
+    s->stats = *plan_stats(s->plan);
+    err = E_NOMEM;
+    s->picked = calloc((size_t)opt->step_seqs_max, sizeof(*s->picked));
+    if (!s->picked)
+        goto fail;
+    err = start_thread(s);
+    if (err)
+        goto fail;
+    *out = s;
+    return OK;
+fail:
+    sched_close(s);
+    return err;
+}
+
+void sched_close(struct sched *s)
+{
+    if (!s)
+        return;
+    assert(s->n_live == 0);
+    if (s->has_thread) {
+        pthread_mutex_lock(&s->mutex);
+        s->closing = true;
+        pthread_cond_signal(&s->work);
+        pthread_mutex_unlock(&s->mutex);
+        pthread_join(s->thread, NULL);
+    }
+    free(s->picked);
+    plan_close(s->plan);
+    pthread_cond_destroy(&s->work);
+    pthread_mutex_destroy(&s->mutex);
+    free(s);
+}
+
+static bool engine_failed(struct sched *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    bool failed = s->stats.failed;
+    pthread_mutex_unlock(&s->mutex);
+    return failed;
+}
+
+enum status sched_submit(struct sched *s, const struct sched_params *p, const int32_t *prompt,
+                         int32_t n_prompt, void *user, struct sched_req **out)
+{
+    *out = NULL;
+    if (engine_failed(s))
+        return E_DEVICE;
+    if (s->n_live == s->live_max)
+        return E_AGAIN;
+    struct sched_req *r;
+    enum status err = req_open(&r, s->info, p, prompt, n_prompt);
+    if (err)
+        return err;
+    r->user = user;
+    r->timing.submitted_ns = now_ns();
+    s->n_live++;
+    pthread_mutex_lock(&s->mutex);
+    link_before(&s->inbox, &r->inbox);
+    s->n_inbox++;
+    pthread_cond_signal(&s->work);
+    pthread_mutex_unlock(&s->mutex);
+    *out = r;
+    return OK;
+}
+
+/* No signal: the engine sleeps only when it has no request. */
+void sched_cancel(struct sched *s, struct sched_req *r)
+{
+    pthread_mutex_lock(&s->mutex);
+    if (!r->cancelled && r->finish == SCHED_RUNNING) {
+        r->cancelled = true;
+        link_before(&s->cancels, &r->cancel);
+    }
+    pthread_mutex_unlock(&s->mutex);
+}
+
+struct sched_req *sched_poll(struct sched *s)
+{
+    struct sched_req *r = NULL;
+    pthread_mutex_lock(&s->mutex);
+    if (link_alone(&s->ready)) {
+        s->wake_wanted = true;
+    } else {
+        r = CONTAINER_OF(s->ready.next, struct sched_req, ready);
+        link_remove(&r->ready);
+    }
+    pthread_mutex_unlock(&s->mutex);
+    return r;
+}
+
+void *sched_user(const struct sched_req *r)
+{
+    return r->user;
+}
+
+void sched_read(struct sched *s, struct sched_req *r, struct sched_news *out)
+{
+    pthread_mutex_lock(&s->mutex);
+    int32_t n_published = r->n_published;
+    enum sched_finish finish = r->finish;
+    link_remove(&r->ready);
+    pthread_mutex_unlock(&s->mutex);
+    *out = (struct sched_news){
+        .token = r->tokens + r->n_read,
+        .detail = r->detail ? r->detail + (r->n_read - r->n_prompt) : NULL,
+        .n = n_published - r->n_read,
+        .finish = finish,
+    };
+    r->n_read = n_published;
+    r->finish_read = finish != SCHED_RUNNING;
+}
+
+void sched_timing(const struct sched_req *r, struct sched_timing *out)
+{
+    assert(r->finish_read);
+    *out = r->timing;
+}
+
+void sched_release(struct sched *s, struct sched_req *r)
+{
+    /* The read that saw the finish took it off the ready list, for good. */
+    assert(r->finish_read && link_alone(&r->ready));
+    s->n_live--;
+    req_close(r);
+}
+
+void sched_stats(struct sched *s, struct sched_stats *out)
+{
+    pthread_mutex_lock(&s->mutex);
+    *out = s->stats;
+    out->waiting += s->n_inbox;
+    pthread_mutex_unlock(&s->mutex);
+}
