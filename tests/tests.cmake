@@ -26,7 +26,7 @@ endif()
 
 # The CUDA backend on the host: the .cu files as C++ under tests/simt, behind the same cases as
 # the cpu backend. A build with CUDA has the real ones and would clash.
-if(cmocka_FOUND AND NOT cuda AND TARGET ops_test)
+if(cmocka_FOUND AND NOT cuda)
   file(GLOB kernel_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.cu)
   foreach(source ${kernel_files})
     get_filename_component(name ${source} NAME_WE)
@@ -34,19 +34,23 @@ if(cmocka_FOUND AND NOT cuda AND TARGET ops_test)
     file(CONFIGURE OUTPUT ${copy} CONTENT "#include \"${source}\"\n")
     list(APPEND emulated ${copy})
   endforeach()
-  file(GLOB host_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.c)
-  add_library(kernels_simt STATIC ${emulated} ${host_files} ${CMAKE_SOURCE_DIR}/tests/simt/simt.cpp)
-  target_include_directories(kernels_simt BEFORE PUBLIC ${CMAKE_SOURCE_DIR}/tests/simt)
-  target_compile_definitions(kernels_simt PRIVATE WITH_CUDA)
-  target_compile_options(kernels_simt PRIVATE
+  file(GLOB host_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.c
+       ${CMAKE_SOURCE_DIR}/models/*.c)
+  add_library(simt STATIC ${emulated} ${host_files} ${CMAKE_SOURCE_DIR}/tests/simt/simt.cpp)
+  target_include_directories(simt BEFORE PUBLIC ${CMAKE_SOURCE_DIR}/tests/simt)
+  target_compile_definitions(simt PRIVATE WITH_CUDA)
+  target_compile_options(simt PRIVATE
     $<$<COMPILE_LANGUAGE:CXX>:-O2;-Wno-unknown-pragmas;-ffp-contract=off>)
-  target_link_libraries(kernels_simt PUBLIC flags)
-  add_executable(ops_simt ${CMAKE_SOURCE_DIR}/tests/ops_test.c ${support})
-  target_compile_definitions(ops_simt PRIVATE REPO_DIR="${CMAKE_SOURCE_DIR}")
-  target_link_libraries(ops_simt PRIVATE kernels_simt PkgConfig::cmocka)
-  add_test(NAME ops_simt COMMAND ops_simt)
-  set_tests_properties(ops_simt PROPERTIES TIMEOUT 600 LABELS unit
-                       ENVIRONMENT FIRSTLIGHT_BACKEND=cuda)
+  target_link_libraries(simt PUBLIC flags PkgConfig::libcjson)
+  foreach(name ops attention forward)
+    add_executable(${name}_simt ${CMAKE_SOURCE_DIR}/tests/${name}_test.c ${support})
+    target_compile_definitions(${name}_simt PRIVATE REPO_DIR="${CMAKE_SOURCE_DIR}")
+    target_compile_options(${name}_simt PRIVATE -Wno-frame-larger-than)
+    target_link_libraries(${name}_simt PRIVATE simt PkgConfig::cmocka)
+    add_test(NAME ${name}_simt COMMAND ${name}_simt)
+    set_tests_properties(${name}_simt PROPERTIES TIMEOUT 600 LABELS simt
+                         ENVIRONMENT FIRSTLIGHT_BACKEND=cuda)
+  endforeach()
 endif()
 
 file(GLOB fuzzers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/fuzz_*.c)

@@ -1,0 +1,188 @@
+/* RoPE with the write into the paged cache, and attention that reads it back as stored.
+ *
+ * attention: one block per (row, head). It walks the row's context in chunks of
+ * ATTENTION_CHUNK absolute positions with an online softmax, so the order of every sum is a
+ * function of the row's position alone: the same bits in any batch and for any chunking of
+ * the prompt. Long contexts are not split over blocks yet. */
+#include "kernels/device.cuh"
+
+enum { ROPE_THREADS = WARP, ATTENTION_THREADS = 128, ATTENTION_CHUNK = 256, HEAD_DIM_MAX = 256 };
+
+struct places {
+    struct kv_layer kv;
+    struct step_view step;
+    struct head_shape shape;
+};
+
+/* Index of (row's sequence, position, kv head) in the scale arrays. */
+static __device__ inline size_t slot(const struct places &p, int seq, int position, int head)
+{
+    int tokens = p.shape.block_tokens;
+    int32_t block =
+        p.step.block_table[(size_t)seq * (size_t)p.step.table_stride + (size_t)(position / tokens)];
+    return ((size_t)block * (size_t)p.shape.n_kv_heads + (size_t)head) * (size_t)tokens +
+           (size_t)(position % tokens);
+}
+
+static __device__ void rotate(float *v, const struct head_shape &shape, int position)
+{
+    int half = shape.head_dim / 2;
+    for (int i = (int)threadIdx.x; i < half; i += ROPE_THREADS) {
+        float sine;
+        float cosine;
+        sincosf((float)position * shape.rope_freq[i], &sine, &cosine);
+        float a = v[i];
+        float b = v[i + half];
+        v[i] = a * cosine - b * sine;
+        v[i + half] = b * cosine + a * sine;
+    }
+    __syncwarp();
+}
+
+static __device__ void keep(const float *v, size_t at, int dim, enum number kind, int8_t *q,
+                            float *scale, float *f)
+{
+    if (kind == NUM_F32) {
+        for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS)
+            f[at * (size_t)dim + (size_t)i] = v[i];
+        return;
+    }
+    float most = 0.0f;
+    for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS)
+        most = max_or_nan(fabsf(v[i]), most);
+    most = warp_max(most);
+    float inverse = inverse_scale(most);
+    for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS)
+        q[at * (size_t)dim + (size_t)i] = quantize(v[i], inverse);
+    if (threadIdx.x == 0)
+        scale[at] = stored_scale(most);
+}
+
+/* blockIdx.y counts the heads of a row of qkv: queries, keys, values. */
+static __global__ void rope_store_kernel(float *qkv, struct places p)
+{
+    int row = (int)blockIdx.x;
+    int head = (int)blockIdx.y;
+    int dim = p.shape.head_dim;
+    int n_all = p.shape.n_heads + 2 * p.shape.n_kv_heads;
+    float *v = qkv + ((size_t)row * (size_t)n_all + (size_t)head) * (size_t)dim;
+    int position = p.step.position[row];
+    int key_head = head - p.shape.n_heads;
+    int value_head = key_head - p.shape.n_kv_heads;
+    if (value_head < 0)
+        rotate(v, p.shape, position);
+    if (key_head < 0)
+        return;
+    if (value_head < 0)
+        keep(v, slot(p, p.step.row_seq[row], position, key_head), dim, p.kv.kind, p.kv.key_q,
+             p.kv.key_scale, p.kv.key_f);
+    else
+        keep(v, slot(p, p.step.row_seq[row], position, value_head), dim, p.kv.kind, p.kv.value_q,
+             p.kv.value_scale, p.kv.value_f);
+}
+
+struct attention_shared {
+    float query[HEAD_DIM_MAX];
+    float weight[ATTENTION_CHUNK];
+    size_t slot[ATTENTION_CHUNK];
+    float part[WARP];
+};
+
+static __device__ float score(const struct places &p, const float *query, size_t at)
+{
+    int dim = p.shape.head_dim;
+    float sum = 0.0f;
+    if (p.kv.kind == NUM_F32) {
+        for (int i = 0; i < dim; i++)
+            sum = fmaf(query[i], p.kv.key_f[at * (size_t)dim + (size_t)i], sum);
+        return sum;
+    }
+    for (int i = 0; i < dim; i++)
+        sum = fmaf(query[i], (float)p.kv.key_q[at * (size_t)dim + (size_t)i], sum);
+    return sum * p.kv.key_scale[at];
+}
+
+static __device__ inline float value_at(const struct places &p, size_t at, int i)
+{
+    size_t index = at * (size_t)p.shape.head_dim + (size_t)i;
+    return p.kv.kind == NUM_F32 ? p.kv.value_f[index]
+                                : (float)p.kv.value_q[index] * p.kv.value_scale[at];
+}
+
+/* Scores of the chunk's n positions into sm.weight; returns this thread's largest. */
+static __device__ float chunk_scores(const struct places &p, struct attention_shared &sm, int seq,
+                                     int kv_head, int first, int n)
+{
+    float most = -INFINITY;
+    float scale = 1.0f / sqrtf((float)p.shape.head_dim);
+    for (int i = (int)threadIdx.x; i < n; i += ATTENTION_THREADS) {
+        sm.slot[i] = slot(p, seq, first + i, kv_head);
+        sm.weight[i] = score(p, sm.query, sm.slot[i]) * scale;
+        most = max_or_nan(sm.weight[i], most);
+    }
+    return most;
+}
+
+static __global__ void attention_kernel(float *y, const float *qkv, struct places p)
+{
+    SHARED(struct attention_shared, sm);
+    int row = (int)blockIdx.x;
+    int head = (int)blockIdx.y;
+    int dim = p.shape.head_dim;
+    int kv_head = head / (p.shape.n_heads / p.shape.n_kv_heads);
+    int n_all = p.shape.n_heads + 2 * p.shape.n_kv_heads;
+    const float *query = qkv + ((size_t)row * (size_t)n_all + (size_t)head) * (size_t)dim;
+    for (int i = (int)threadIdx.x; i < dim; i += ATTENTION_THREADS)
+        sm.query[i] = query[i];
+    __syncthreads();
+
+    int context = p.step.position[row] + 1;
+    float most = -INFINITY;
+    float total = 0.0f;
+    float out[HEAD_DIM_MAX / ATTENTION_THREADS] = {};
+    for (int first = 0; first < context; first += ATTENTION_CHUNK) {
+        int n = context - first < ATTENTION_CHUNK ? context - first : ATTENTION_CHUNK;
+        float here = chunk_scores(p, sm, p.step.row_seq[row], kv_head, first, n);
+        float next = max_or_nan(most, block_max(here, sm.part));
+        float shrink = first ? expf(most - next) : 0.0f;
+        float sum = 0.0f;
+        for (int i = (int)threadIdx.x; i < n; i += ATTENTION_THREADS) {
+            sm.weight[i] = expf(sm.weight[i] - next);
+            sum += sm.weight[i];
+        }
+        total = total * shrink + block_sum(sum, sm.part); /* also orders weight before use */
+        most = next;
+        for (int j = 0; j < HEAD_DIM_MAX / ATTENTION_THREADS; j++) {
+            int d = (int)threadIdx.x + j * ATTENTION_THREADS;
+            out[j] *= shrink;
+            for (int i = 0; d < dim && i < n; i++)
+                out[j] = fmaf(sm.weight[i], value_at(p, sm.slot[i], d), out[j]);
+        }
+        __syncthreads(); /* the next chunk overwrites weight and slot */
+    }
+    float *to = y + ((size_t)row * (size_t)p.shape.n_heads + (size_t)head) * (size_t)dim;
+    for (int j = 0; j < HEAD_DIM_MAX / ATTENTION_THREADS; j++) {
+        int d = (int)threadIdx.x + j * ATTENTION_THREADS;
+        if (d < dim)
+            to[d] = out[j] / total;
+    }
+}
+
+int launch_rope_store(gpu_stream s, float *qkv, const struct kv_layer *kv,
+                      const struct step_view *step, const struct head_shape *shape)
+{
+    struct places p = {*kv, *step, *shape};
+    dim3 grid((unsigned)step->n_rows, (unsigned)(shape->n_heads + 2 * shape->n_kv_heads));
+    return launch(rope_store_kernel, grid, ROPE_THREADS, 0, s, qkv, p);
+}
+
+int launch_attention(gpu_stream s, float *y, const float *qkv, const struct kv_layer *kv,
+                     const struct step_view *step, const struct head_shape *shape)
+{
+    if (shape->head_dim > HEAD_DIM_MAX)
+        return (int)cudaErrorInvalidValue;
+    struct places p = {*kv, *step, *shape};
+    dim3 grid((unsigned)step->n_rows, (unsigned)shape->n_heads);
+    return launch(attention_kernel, grid, ATTENTION_THREADS, sizeof(struct attention_shared), s, y,
+                  qkv, p);
+}

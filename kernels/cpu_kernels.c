@@ -1,0 +1,146 @@
+/* The plain table, which defines what the others must compute, and the choice
+ * among them at run time. */
+
+#include "kernels/cpu_kernels.h"
+
+#include "kernels/cpu_lanes.h"
+
+static void q8_tile(const struct q8_tile *t)
+{
+    size_t k = (size_t)t->k;
+    for (size_t r = 0; r < (size_t)t->n_a; r++) {
+        const int8_t *a = t->a + r * k;
+        for (size_t i = 0; i < (size_t)t->n_w; i++) {
+            const int8_t *w = t->w + i * k;
+            int32_t sum = 0;
+            for (size_t j = 0; j < k; j++)
+                sum += (int32_t)a[j] * (int32_t)w[j];
+            t->sum[r * Q8_TILE_W + i] = sum;
+        }
+    }
+}
+
+static float dot_q8(const float *a, const int8_t *w, size_t k)
+{
+    float lane[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= k; i += LANES) {
+        for (size_t j = 0; j < LANES; j++)
+            lane[j] += a[i + j] * (float)w[i + j];
+    }
+    for (size_t j = 0; i + j < k; j++)
+        lane[j] += a[i + j] * (float)w[i + j];
+    return lanes_total(lane);
+}
+
+static float dot_float(const float *a, const float *w, size_t k)
+{
+    float lane[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= k; i += LANES) {
+        for (size_t j = 0; j < LANES; j++)
+            lane[j] += a[i + j] * w[i + j];
+    }
+    for (size_t j = 0; i + j < k; j++)
+        lane[j] += a[i + j] * w[i + j];
+    return lanes_total(lane);
+}
+
+static void float_tile(const struct float_tile *t)
+{
+    size_t k = (size_t)t->k;
+    for (size_t r = 0; r < (size_t)t->n_a; r++) {
+        for (size_t i = 0; i < (size_t)t->n_w; i++) {
+            const float *a = t->a + r * k;
+            t->sum[r * FLOAT_TILE_W + i] =
+                t->w_q ? dot_q8(a, t->w_q + i * k, k) : dot_float(a, t->w_f + i * k, k);
+        }
+    }
+}
+
+static int32_t q8_sum(const int8_t *q, size_t n)
+{
+    return q8_sum_lanes(q, n);
+}
+
+static float square_sum(const float *x, size_t n)
+{
+    return square_sum_lanes(x, n);
+}
+
+static void quantize(int8_t *q, float *scale, const float *x, size_t n)
+{
+    quantize_lanes(q, scale, x, n);
+}
+
+static void silu_mul(float *y, const float *gate, const float *up, size_t n)
+{
+    silu_mul_lanes(y, gate, up, n);
+}
+
+static void widen(float *dst, const int8_t *src, size_t n)
+{
+    widen_lanes(dst, src, n);
+}
+
+static void dots(float *s, const float *q, const float *k, size_t n, size_t dim)
+{
+    dots_lanes(s, q, k, n, dim);
+}
+
+static void weigh(float *y, const float *p, const float *v, size_t n, size_t dim)
+{
+    weigh_lanes(y, p, v, n, dim);
+}
+
+static float max(const float *x, size_t n)
+{
+    return max_lanes(x, n);
+}
+
+static float exp_sum(float *x, float most, size_t n)
+{
+    return exp_sum_lanes(x, most, n);
+}
+
+static const struct cpu_kernels plain = {
+    .name = "plain",
+    .q8_tile = q8_tile,
+    .float_tile = float_tile,
+    .q8_sum = q8_sum,
+    .square_sum = square_sum,
+    .quantize = quantize,
+    .silu_mul = silu_mul,
+    .widen = widen,
+    .dots = dots,
+    .weigh = weigh,
+    .max = max,
+    .exp_sum = exp_sum,
+};
+
+const struct cpu_kernels *cpu_kernels_plain(void)
+{
+    return &plain;
+}
+
+const struct cpu_kernels *cpu_kernels_at(size_t i)
+{
+    const struct cpu_kernels *const tables[] = {
+        cpu_kernels_plain(),
+        cpu_kernels_avx2(),
+        cpu_kernels_avx512(),
+    };
+    for (size_t t = 0; t < ARRAY_LEN(tables); t++) {
+        if (tables[t] && i-- == 0)
+            return tables[t];
+    }
+    return NULL;
+}
+
+const struct cpu_kernels *cpu_kernels_best(void)
+{
+    const struct cpu_kernels *best = cpu_kernels_plain();
+    for (size_t i = 0; cpu_kernels_at(i); i++)
+        best = cpu_kernels_at(i);
+    return best;
+}

@@ -1,0 +1,77 @@
+#ifndef KERNELS_CPU_KERNELS_H
+#define KERNELS_CPU_KERNELS_H
+
+#include "kernels/base.h"
+
+/* The innermost loops of the cpu backend, one table per instruction set.
+ *
+ * Every table computes the same bits: integer sums are exact, and float sums run
+ * in LANES partial sums (element i goes to lane i mod LANES) that are then added
+ * by halves, 8 + 8, 4 + 4, 2 + 2, 1 + 1. No multiply is fused with an add. */
+
+enum {
+    LANES = 16,
+    Q8_TILE_W = 8,    /* weight rows of one int8 tile */
+    Q8_TILE_A = 4,    /* activation rows of one int8 tile */
+    FLOAT_TILE_W = 4, /* the same for float tiles */
+    FLOAT_TILE_A = 2,
+};
+
+/* sum = W A^T for a few rows of each, exact for any int8 values. */
+struct q8_tile {
+    const int8_t *w;      /* [n_w][k] */
+    const int8_t *a;      /* [n_a][k] */
+    const int32_t *a_sum; /* [n_a] sums of the rows of a */
+    int32_t n_w;          /* 1 .. Q8_TILE_W */
+    int32_t n_a;          /* 1 .. Q8_TILE_A */
+    int32_t k;
+    const int8_t *next; /* where the weights to come begin, or NULL */
+    int32_t next_lines; /* cache lines of them to ask for per 64 bytes of k */
+    int32_t *sum;       /* [n_a][Q8_TILE_W] */
+};
+
+/* sum = W A^T in floats; the scale of int8 weights is the caller's. */
+struct float_tile {
+    const int8_t *w_q; /* [n_w][k], or NULL */
+    const float *w_f;  /* [n_w][k] when w_q is NULL */
+    const float *a;    /* [n_a][k] */
+    int32_t n_w;       /* 1 .. FLOAT_TILE_W */
+    int32_t n_a;       /* 1 .. FLOAT_TILE_A */
+    int32_t k;
+    float *sum; /* [n_a][FLOAT_TILE_W] */
+};
+
+struct cpu_kernels {
+    const char *name;
+    void (*q8_tile)(const struct q8_tile *t);
+    void (*float_tile)(const struct float_tile *t);
+    /* Sum of n int8 values. */
+    int32_t (*q8_sum)(const int8_t *q, size_t n);
+    float (*square_sum)(const float *x, size_t n);
+    /* *scale = absmax / 127, q = x * (127 / absmax) rounded to nearest even. A row
+     * of (next to) nothing gives 0 and zeros; one that is not finite NaN and zeros. */
+    void (*quantize)(int8_t *q, float *scale, const float *x, size_t n);
+    /* y = gate / (1 + exp(-gate)) * up */
+    void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
+    /* dst = (float)src */
+    void (*widen)(float *dst, const int8_t *src, size_t n);
+    /* s[t] = q . k[t]; dim is a multiple of LANES. */
+    void (*dots)(float *s, const float *q, const float *k, size_t n, size_t dim);
+    /* y += p[t] * v[t] for t in order; dim is a multiple of LANES. */
+    void (*weigh)(float *y, const float *p, const float *v, size_t n, size_t dim);
+    float (*max)(const float *x, size_t n);
+    /* x = exp(x - max); returns the sum. */
+    float (*exp_sum)(float *x, float max, size_t n);
+};
+
+/* The tables this machine can run, the plain one first, the fastest last; NULL
+ * beyond. */
+const struct cpu_kernels *cpu_kernels_at(size_t i);
+const struct cpu_kernels *cpu_kernels_best(void);
+
+/* One table each; NULL where the machine or the build lacks it. */
+const struct cpu_kernels *cpu_kernels_plain(void);
+const struct cpu_kernels *cpu_kernels_avx2(void);
+const struct cpu_kernels *cpu_kernels_avx512(void);
+
+#endif

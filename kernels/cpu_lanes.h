@@ -1,0 +1,178 @@
+#ifndef KERNELS_CPU_LANES_H
+#define KERNELS_CPU_LANES_H
+
+#include "kernels/cpu_kernels.h"
+
+#include <string.h>
+
+/* Loops the compiler vectorises well by itself. They are inlined into one function
+ * per instruction set, so that each table gets them in its own width; the results
+ * are the same bits in all of them. */
+
+#define LANES_FN static inline __attribute__((always_inline))
+
+/* Rows whose largest magnitude is below this count as zero: 127 / absmax would
+ * overflow. */
+#define ABSMAX_LEAST 1e-35f
+
+#define EXP_LEAST (-87.0f)
+#define EXP_MOST  88.0f
+
+/* Adding 1.5 * 2^23 leaves the nearest integer (ties to even) in the low bits of
+ * a float; unlike a cast it is defined for every input. */
+#define ROUND_MAGIC 12582912.0f
+enum { ROUND_MAGIC_BITS = 0x4B400000 };
+
+LANES_FN uint32_t bits_of(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof(u));
+    return u;
+}
+
+LANES_FN float of_bits(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof(x));
+    return x;
+}
+
+/* exp to about 2e-7 relative: 2^n times the Taylor polynomial of the rest, which
+ * is within ln 2 / 2. 0 below EXP_LEAST, NaN for NaN. */
+LANES_FN float exp_fast(float x)
+{
+    float in = x < EXP_LEAST ? EXP_LEAST : x;
+    in = in > EXP_MOST ? EXP_MOST : in;
+    float n = in * 1.44269504f + ROUND_MAGIC;
+    uint32_t power = bits_of(n) - (uint32_t)ROUND_MAGIC_BITS;
+    n = n - ROUND_MAGIC;
+    /* ln 2 in two parts: the first has few bits, so n times it is exact. */
+    float r = in - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    float p = 1.0f / 720.0f;
+    p = p * r + 1.0f / 120.0f;
+    p = p * r + 1.0f / 24.0f;
+    p = p * r + 1.0f / 6.0f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    float y = p * of_bits((power + 127u) << 23);
+    return x < EXP_LEAST ? 0.0f : y;
+}
+
+LANES_FN float lanes_total(const float lane[LANES])
+{
+    float part[LANES];
+    memcpy(part, lane, sizeof(part));
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; i++)
+            part[i] = part[i] + part[i + half];
+    }
+    return part[0];
+}
+
+LANES_FN float square_sum_lanes(const float *x, size_t n)
+{
+    float lane[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (size_t j = 0; j < LANES; j++)
+            lane[j] += x[i + j] * x[i + j];
+    }
+    for (size_t j = 0; i + j < n; j++)
+        lane[j] += x[i + j] * x[i + j];
+    return lanes_total(lane);
+}
+
+LANES_FN int32_t q8_sum_lanes(const int8_t *q, size_t n)
+{
+    int32_t sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += q[i];
+    return sum;
+}
+
+LANES_FN void quantize_lanes(int8_t *q, float *scale, const float *x, size_t n)
+{
+    /* Magnitudes compared as integers: NaN is above infinity, so one maximum finds
+     * the scale and everything that is not finite. */
+    uint32_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u = bits_of(x[i]) & 0x7fffffffu;
+        most = u > most ? u : most;
+    }
+    float absmax = of_bits(most);
+    if (most >= 0x7f800000u || absmax < ABSMAX_LEAST) {
+        *scale = most >= 0x7f800000u ? of_bits(0x7fc00000u) : 0.0f;
+        memset(q, 0, n);
+        return;
+    }
+    *scale = absmax / 127.0f;
+    float inverse = 127.0f / absmax;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u = bits_of(x[i] * inverse + ROUND_MAGIC) - (uint32_t)ROUND_MAGIC_BITS;
+        q[i] = (int8_t)u;
+    }
+}
+
+LANES_FN void silu_mul_lanes(float *y, const float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = gate[i] / (1.0f + exp_fast(-gate[i])) * up[i];
+}
+
+LANES_FN void widen_lanes(float *dst, const int8_t *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = (float)src[i];
+}
+
+LANES_FN void dots_lanes(float *s, const float *q, const float *k, size_t n, size_t dim)
+{
+    for (size_t t = 0; t < n; t++) {
+        float lane[LANES] = {0};
+        for (size_t i = 0; i < dim; i += LANES) {
+            for (size_t j = 0; j < LANES; j++)
+                lane[j] += q[i + j] * k[t * dim + i + j];
+        }
+        s[t] = lanes_total(lane);
+    }
+}
+
+LANES_FN void weigh_lanes(float *y, const float *p, const float *v, size_t n, size_t dim)
+{
+    for (size_t i = 0; i < dim; i += LANES) {
+        float lane[LANES];
+        memcpy(lane, y + i, sizeof(lane));
+        for (size_t t = 0; t < n; t++) {
+            for (size_t j = 0; j < LANES; j++)
+                lane[j] += p[t] * v[t * dim + i + j];
+        }
+        memcpy(y + i, lane, sizeof(lane));
+    }
+}
+
+LANES_FN float max_lanes(const float *x, size_t n)
+{
+    float most = x[0];
+    for (size_t i = 1; i < n; i++)
+        most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+LANES_FN float exp_sum_lanes(float *x, float max, size_t n)
+{
+    float lane[LANES] = {0};
+    for (size_t i = 0; i < n; i++)
+        x[i] = exp_fast(x[i] - max);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (size_t j = 0; j < LANES; j++)
+            lane[j] += x[i + j];
+    }
+    for (size_t j = 0; i + j < n; j++)
+        lane[j] += x[i + j];
+    return lanes_total(lane);
+}
+
+#endif

@@ -1,0 +1,253 @@
+/* Operations that treat each row by itself: embed, norm, convert, swiglu, gather
+ * and rope_store. A task is a run of rows. */
+
+#include "kernels/cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+struct rows_job {
+    struct cpu *cpu;
+    const struct act *y;
+    float *out;
+    const float *x;
+    const float *gain;
+    const int32_t *index;
+    const struct weight *table;
+    float eps;
+    int32_t rows;
+    int32_t rows_each;
+    int32_t dim;
+};
+
+struct rope_job {
+    struct cpu *cpu;
+    float *qkv;
+    const struct kv_layer *kv;
+    const struct step_view *step;
+    const struct head_shape *shape;
+    int32_t rows_each;
+};
+
+static int32_t end_of(int32_t task, int32_t rows_each, int32_t rows)
+{
+    int32_t end = (task + 1) * rows_each;
+    return end < rows ? end : rows;
+}
+
+static void run_rows(struct rows_job *job, pool_fn fn)
+{
+    size_t work = (size_t)job->rows * (size_t)job->dim;
+    if (job->rows <= 0)
+        return;
+    job->rows_each = cpu_rows_each(job->cpu, job->rows, work);
+    cpu_run(job->cpu, (job->rows + job->rows_each - 1) / job->rows_each, fn, job);
+}
+
+static void write_row(const struct cpu *c, const struct act *y, int32_t row, const float *x,
+                      size_t dim)
+{
+    if (y->kind == NUM_Q8)
+        c->kern->quantize(y->q + (size_t)row * dim, &y->scale[row], x, dim);
+    else if (y->f + (size_t)row * dim != x)
+        memcpy(y->f + (size_t)row * dim, x, dim * sizeof(*x));
+}
+
+/* What a token id outside the table would be is a row of zeros: the place of a
+ * draw that failed, whose request ends with this step. */
+static void embed_task(const void *arg, int32_t task, int32_t worker)
+{
+    const struct rows_job *job = arg;
+    const struct weight *w = job->table;
+    size_t dim = (size_t)job->dim;
+    (void)worker;
+    for (int32_t row = task * job->rows_each; row < end_of(task, job->rows_each, job->rows);
+         row++) {
+        int32_t id = job->index[row];
+        if (id < 0)
+            id = ~id < job->cpu->n_drawn ? job->cpu->drawn[~id] : PICKED_BAD;
+        float *x = job->out + (size_t)row * dim;
+        if (id < 0 || id >= w->n) {
+            memset(x, 0, dim * sizeof(*x));
+        } else if (w->kind == NUM_F32) {
+            memcpy(x, w->f + (size_t)id * dim, dim * sizeof(*x));
+        } else {
+            job->cpu->kern->widen(x, w->q + (size_t)id * dim, dim);
+            for (size_t i = 0; i < dim; i++)
+                x[i] *= w->scale[id];
+        }
+    }
+}
+
+void cpu_embed(struct ops *o, float *x, const struct weight *table, const int32_t *ids,
+               int32_t rows)
+{
+    struct rows_job job = {
+        .cpu = (struct cpu *)o,
+        .out = x,
+        .table = table,
+        .index = ids,
+        .rows = rows,
+        .dim = table->k,
+    };
+    run_rows(&job, embed_task);
+}
+
+static void norm_task(const void *arg, int32_t task, int32_t worker)
+{
+    const struct rows_job *job = arg;
+    const struct cpu *c = job->cpu;
+    size_t dim = (size_t)job->dim;
+    for (int32_t row = task * job->rows_each; row < end_of(task, job->rows_each, job->rows);
+         row++) {
+        const float *x = job->x + (size_t)row * dim;
+        float *y = job->y->kind == NUM_Q8 ? cpu_scratch(c, worker) : job->y->f + (size_t)row * dim;
+        float mean = c->kern->square_sum(x, dim) / (float)job->dim;
+        float inverse = 1.0f / sqrtf(mean + job->eps);
+        for (size_t i = 0; i < dim; i++)
+            y[i] = x[i] * inverse * job->gain[i];
+        write_row(c, job->y, row, y, dim);
+    }
+}
+
+void cpu_norm(struct ops *o, const struct act *y, const float *x, const float *gain, float eps,
+              int32_t rows, int32_t dim)
+{
+    struct cpu *c = (struct cpu *)o;
+    struct rows_job job = {
+        .cpu = c, .y = y, .x = x, .gain = gain, .eps = eps, .rows = rows, .dim = dim};
+    if (cpu_reserve(c, (size_t)dim * sizeof(float)))
+        run_rows(&job, norm_task);
+}
+
+static void convert_task(const void *arg, int32_t task, int32_t worker)
+{
+    const struct rows_job *job = arg;
+    size_t dim = (size_t)job->dim;
+    (void)worker;
+    for (int32_t row = task * job->rows_each; row < end_of(task, job->rows_each, job->rows); row++)
+        write_row(job->cpu, job->y, row, job->x + (size_t)row * dim, dim);
+}
+
+void cpu_convert(struct ops *o, const struct act *y, const float *x, int32_t rows, int32_t dim)
+{
+    struct rows_job job = {.cpu = (struct cpu *)o, .y = y, .x = x, .rows = rows, .dim = dim};
+    run_rows(&job, convert_task);
+}
+
+static void swiglu_task(const void *arg, int32_t task, int32_t worker)
+{
+    const struct rows_job *job = arg;
+    const struct cpu *c = job->cpu;
+    size_t dim = (size_t)job->dim;
+    for (int32_t row = task * job->rows_each; row < end_of(task, job->rows_each, job->rows);
+         row++) {
+        const float *gate = job->x + (size_t)row * 2 * dim;
+        float *y = job->y->kind == NUM_Q8 ? cpu_scratch(c, worker) : job->y->f + (size_t)row * dim;
+        c->kern->silu_mul(y, gate, gate + dim, dim);
+        write_row(c, job->y, row, y, dim);
+    }
+}
+
+void cpu_swiglu(struct ops *o, const struct act *y, const float *gate_up, int32_t rows,
+                int32_t hidden)
+{
+    struct cpu *c = (struct cpu *)o;
+    struct rows_job job = {.cpu = c, .y = y, .x = gate_up, .rows = rows, .dim = hidden};
+    if (cpu_reserve(c, (size_t)hidden * sizeof(float)))
+        run_rows(&job, swiglu_task);
+}
+
+static void gather_task(const void *arg, int32_t task, int32_t worker)
+{
+    const struct rows_job *job = arg;
+    size_t dim = (size_t)job->dim;
+    (void)worker;
+    for (int32_t row = task * job->rows_each; row < end_of(task, job->rows_each, job->rows); row++)
+        memcpy(job->out + (size_t)row * dim, job->x + (size_t)job->index[row] * dim,
+               dim * sizeof(float));
+}
+
+void cpu_gather(struct ops *o, float *y, const float *x, const int32_t *index, int32_t rows,
+                int32_t dim)
+{
+    struct rows_job job = {
+        .cpu = (struct cpu *)o, .out = y, .x = x, .index = index, .rows = rows, .dim = dim};
+    run_rows(&job, gather_task);
+}
+
+static void rotate(float *x, const float *turn, size_t half)
+{
+    const float *cosine = turn;
+    const float *sine = turn + half;
+    for (size_t i = 0; i < half; i++) {
+        float a = x[i];
+        float b = x[i + half];
+        x[i] = a * cosine[i] - b * sine[i];
+        x[i + half] = b * cosine[i] + a * sine[i];
+    }
+}
+
+/* place counts (block, kv head, slot) in storage order. */
+static void store(const struct rope_job *job, size_t place, const float *key, const float *value)
+{
+    const struct kv_layer *kv = job->kv;
+    size_t dim = (size_t)job->shape->head_dim;
+    if (kv->kind == NUM_Q8) {
+        const struct cpu_kernels *kern = job->cpu->kern;
+        kern->quantize(kv->key_q + place * dim, &kv->key_scale[place], key, dim);
+        kern->quantize(kv->value_q + place * dim, &kv->value_scale[place], value, dim);
+    } else {
+        memcpy(kv->key_f + place * dim, key, dim * sizeof(*key));
+        memcpy(kv->value_f + place * dim, value, dim * sizeof(*value));
+    }
+}
+
+static void rope_row(const struct rope_job *job, int32_t row, float *turn)
+{
+    const struct head_shape *s = job->shape;
+    const struct step_view *v = job->step;
+    size_t dim = (size_t)s->head_dim;
+    size_t half = dim / 2;
+    int32_t position = v->position[row];
+    for (size_t i = 0; i < half; i++) {
+        float angle = (float)position * s->rope_freq[i];
+        turn[i] = cosf(angle);
+        turn[i + half] = sinf(angle);
+    }
+    float *heads = job->qkv + (size_t)row * (size_t)(s->n_heads + 2 * s->n_kv_heads) * dim;
+    for (int32_t h = 0; h < s->n_heads + s->n_kv_heads; h++)
+        rotate(heads + (size_t)h * dim, turn, half);
+
+    const float *key = heads + (size_t)s->n_heads * dim;
+    const float *value = key + (size_t)s->n_kv_heads * dim;
+    int32_t block = v->block_table[(size_t)v->row_seq[row] * (size_t)v->table_stride +
+                                   (size_t)(position / s->block_tokens)];
+    for (size_t h = 0; h < (size_t)s->n_kv_heads; h++) {
+        size_t place = ((size_t)block * (size_t)s->n_kv_heads + h) * (size_t)s->block_tokens +
+                       (size_t)(position % s->block_tokens);
+        store(job, place, key + h * dim, value + h * dim);
+    }
+}
+
+static void rope_task(const void *arg, int32_t task, int32_t worker)
+{
+    const struct rope_job *job = arg;
+    float *turn = cpu_scratch(job->cpu, worker);
+    for (int32_t row = task * job->rows_each; row < end_of(task, job->rows_each, job->step->n_rows);
+         row++)
+        rope_row(job, row, turn);
+}
+
+void cpu_rope_store(struct ops *o, float *qkv, const struct kv_layer *kv,
+                    const struct step_view *step, const struct head_shape *shape)
+{
+    struct cpu *c = (struct cpu *)o;
+    int32_t rows = step->n_rows;
+    struct rope_job job = {.cpu = c, .qkv = qkv, .kv = kv, .step = step, .shape = shape};
+    size_t per_row = (size_t)(shape->n_heads + 2 * shape->n_kv_heads) * (size_t)shape->head_dim;
+    if (rows <= 0 || !cpu_reserve(c, (size_t)shape->head_dim * sizeof(float)))
+        return;
+    job.rows_each = cpu_rows_each(c, rows, (size_t)rows * per_row);
+    cpu_run(c, (rows + job.rows_each - 1) / job.rows_each, rope_task, &job);
+}

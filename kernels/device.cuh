@@ -1,0 +1,117 @@
+#ifndef KERNELS_DEVICE_CUH
+#define KERNELS_DEVICE_CUH
+
+#include <cuda_runtime.h>
+
+#include "kernels/launch.h"
+
+/* What the kernels share: launching, shared memory, reductions in a fixed order.
+ *
+ * The .cu files compile twice: by nvcc, and by a host compiler with tests/simt first on the
+ * include path, whose <cuda_runtime.h> runs blocks on fibers. The rules that make this work:
+ * launch() below and never <<<>>>; dynamic shared memory through SHARED(); no assumption that
+ * the lanes of a warp move together; inline PTX nowhere but here, each with a host twin. */
+
+enum { WARP = 32 };
+
+#ifdef SIMT_HOST
+#define SHARED(type, name) type &name = *(type *)simt_shared(sizeof(type))
+#else
+#define SHARED(type, name)                                                                         \
+    extern __shared__ __align__(16) unsigned char name##_bytes[];                                  \
+    type &name = *reinterpret_cast<type *>(name##_bytes)
+#endif
+
+template <typename... Params, typename... Args>
+static int launch(void (*kernel)(Params...), dim3 grid, int threads, size_t shared_bytes,
+                  gpu_stream stream, Args... args)
+{
+    if (grid.x == 0 || grid.y == 0)
+        return 0;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3((unsigned)threads);
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = (cudaStream_t)stream;
+    return (int)cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+}
+
+/* Every lane of the warp gets the result; the butterfly's order does not depend on data. */
+static __device__ inline float warp_sum(float v)
+{
+    for (int d = WARP / 2; d > 0; d /= 2)
+        v += __shfl_xor_sync(0xffffffffu, v, d);
+    return v;
+}
+
+static __device__ inline int warp_sum(int v)
+{
+    for (int d = WARP / 2; d > 0; d /= 2)
+        v += __shfl_xor_sync(0xffffffffu, v, d);
+    return v;
+}
+
+/* A NaN wins, so that a broken row stays visible; fmaxf would hide it. */
+static __device__ inline float max_or_nan(float a, float b)
+{
+    return a > b || a != a ? a : b;
+}
+
+static __device__ inline float warp_max(float v)
+{
+    for (int d = WARP / 2; d > 0; d /= 2)
+        v = max_or_nan(v, __shfl_xor_sync(0xffffffffu, v, d));
+    return v;
+}
+
+/* part [WARP] in shared memory; blockDim.x is a multiple of WARP. Every thread calls, every
+ * thread gets the result, and part may be used again at once. */
+static __device__ inline float block_sum(float v, float *part)
+{
+    v = warp_sum(v);
+    if (threadIdx.x % WARP == 0)
+        part[threadIdx.x / WARP] = v;
+    __syncthreads();
+    float sum = 0.0f;
+    for (unsigned i = 0; i < blockDim.x / WARP; i++)
+        sum += part[i];
+    __syncthreads();
+    return sum;
+}
+
+static __device__ inline float block_max(float v, float *part)
+{
+    v = warp_max(v);
+    if (threadIdx.x % WARP == 0)
+        part[threadIdx.x / WARP] = v;
+    __syncthreads();
+    float most = part[0];
+    for (unsigned i = 1; i < blockDim.x / WARP; i++)
+        most = max_or_nan(most, part[i]);
+    __syncthreads();
+    return most;
+}
+
+/* 127 / absmax, or 0 for a row that is (next to) nothing or not finite: its bytes become 0. */
+static __device__ inline float inverse_scale(float most)
+{
+    float inverse = 127.0f / most;
+    return inverse > 0.0f && inverse <= 3.4e38f ? inverse : 0.0f;
+}
+
+/* The scale that is stored: 0 for a row of nothing, NaN for one that is not finite, so that
+ * the row stays visibly broken. */
+static __device__ inline float stored_scale(float most)
+{
+    if (inverse_scale(most) > 0.0f)
+        return most / 127.0f;
+    return most < 1.0f ? 0.0f : NAN;
+}
+
+/* Rounds to nearest even. */
+static __device__ inline int8_t quantize(float v, float inverse)
+{
+    return (int8_t)__float2int_rn(inverse > 0.0f ? v * inverse : 0.0f);
+}
+
+#endif

@@ -1,0 +1,28 @@
+#ifndef KERNELS_LAUNCH_H
+#define KERNELS_LAUNCH_H
+
+#include "kernels/ops.h"
+
+/* Host side of the kernels: one function per operation, each picks a grid and launches.
+ * Called by ops_cuda.cu alone. The stream type is CUDA's own opaque one, so this header
+ * needs no CUDA. Each returns 0 or the cudaError_t of the launch; none allocates or waits. */
+typedef struct CUstream_st *gpu_stream;
+
+/* picked [n]: what the step before drew, for negative ids. */
+int launch_embed(gpu_stream s, float *x, const struct weight *table, const int32_t *ids,
+                 const int32_t *picked, int32_t rows);
+int launch_norm(gpu_stream s, const struct act *y, const float *x, const float *gain, float eps,
+                int32_t rows, int32_t dim);
+int launch_convert(gpu_stream s, const struct act *y, const float *x, int32_t rows, int32_t dim);
+int launch_swiglu(gpu_stream s, const struct act *y, const float *gate_up, int32_t rows,
+                  int32_t hidden);
+int launch_gather(gpu_stream s, float *y, const float *x, const int32_t *index, int32_t rows,
+                  int32_t dim);
+int launch_linear(gpu_stream s, float *y, const struct act *x, const struct weight *w, int32_t rows,
+                  bool accumulate);
+int launch_rope_store(gpu_stream s, float *qkv, const struct kv_layer *kv,
+                      const struct step_view *step, const struct head_shape *shape);
+int launch_attention(gpu_stream s, float *y, const float *qkv, const struct kv_layer *kv,
+                     const struct step_view *step, const struct head_shape *shape);
+
+#endif

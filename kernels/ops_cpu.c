@@ -1,0 +1,290 @@
+/* The cpu backend: memory, steps and the table of operations. The operations are
+ * in cpu_*.c; each does its work before it returns, so a step has nothing to
+ * launch and nothing to wait for. */
+
+#include "kernels/cpu.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {
+    ALIGN = 64,
+    /* From here on the kernel maps memory for us: zeroed, and only when touched. */
+    MAP_LEAST = 1 << 20,
+    THREADS_MAX = 256,
+    /* Rows times dim below which waking another thread costs more than it gives. */
+    TASK_WORK_LEAST = 32768,
+    TASKS_PER_THREAD = 4,
+    LINE_MAX_BYTES = 512,
+};
+
+/* In front of what alloc() returns. */
+struct header {
+    _Alignas(ALIGN) size_t bytes; /* with the header */
+    bool mapped;
+};
+
+static struct cpu *cpu_of(struct ops *o)
+{
+    return (struct cpu *)o;
+}
+
+static enum status cpu_alloc(struct ops *o, size_t bytes, void **out)
+{
+    (void)o;
+    size_t all;
+    if (!size_add(bytes, sizeof(struct header) + ALIGN - 1, &all))
+        return E_NOMEM;
+    all &= ~(size_t)(ALIGN - 1);
+    bool mapped = all >= MAP_LEAST;
+    struct header *h;
+    if (mapped) {
+        h = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (h == MAP_FAILED)
+            return E_NOMEM;
+        /* Fewer TLB misses while weights stream by; a refusal changes nothing else. */
+        (void)madvise(h, all, MADV_HUGEPAGE);
+    } else {
+        h = aligned_alloc(ALIGN, all);
+        if (!h)
+            return E_NOMEM;
+        memset(h, 0, all);
+    }
+    h->bytes = all;
+    h->mapped = mapped;
+    *out = h + 1;
+    return OK;
+}
+
+static void cpu_release(struct ops *o, void *p)
+{
+    (void)o;
+    if (!p)
+        return;
+    struct header *h = (struct header *)p - 1;
+    if (h->mapped)
+        (void)munmap(h, h->bytes);
+    else
+        free(h);
+}
+
+/* The number after `key` in a file of lines "key number", or alone in the file when
+ * key is "". False when absent or not a number ("max"). */
+static bool read_number(const char *path, const char *key, size_t *out)
+{
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    char line[LINE_MAX_BYTES];
+    bool found = false;
+    while (!found && fgets(line, sizeof(line), f)) {
+        if (strncmp(line, key, strlen(key)) != 0)
+            continue;
+        char *end;
+        const char *text = line + strlen(key);
+        *out = strtoull(text, &end, 10);
+        found = end != text;
+    }
+    (void)fclose(f);
+    return found;
+}
+
+/* The control groups of this process and all above it; limit and usage are files
+ * of the same folder. */
+static void cgroup_least(size_t *limit_least, size_t *free_least)
+{
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    if (!f)
+        return;
+    char line[LINE_MAX_BYTES];
+    char dir[LINE_MAX_BYTES] = "";
+    while (fgets(line, sizeof(line), f)) {
+        line[strcspn(line, "\n")] = '\0';
+        if (strncmp(line, "0::/", 4) == 0)
+            (void)snprintf(dir, sizeof(dir), "%s", line + 3);
+    }
+    (void)fclose(f);
+    for (;;) {
+        char path[LINE_MAX_BYTES + 64];
+        size_t limit;
+        size_t used;
+        (void)snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.max", dir);
+        bool limited = read_number(path, "", &limit);
+        (void)snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.current", dir);
+        if (limited && read_number(path, "", &used)) {
+            size_t left = limit > used ? limit - used : 0;
+            *limit_least = limit < *limit_least ? limit : *limit_least;
+            *free_least = left < *free_least ? left : *free_least;
+        }
+        char *slash = strrchr(dir, '/');
+        if (!slash)
+            return;
+        *slash = '\0';
+    }
+}
+
+static void memory_now(size_t *total, size_t *available)
+{
+    size_t kib;
+    *total = read_number("/proc/meminfo", "MemTotal:", &kib) ? kib * 1024 : 0;
+    *available = read_number("/proc/meminfo", "MemAvailable:", &kib) ? kib * 1024 : 0;
+    cgroup_least(total, available);
+}
+
+static size_t cpu_bytes_free(struct ops *o)
+{
+    (void)o;
+    size_t total;
+    size_t available;
+    memory_now(&total, &available);
+    return available;
+}
+
+static size_t cpu_bytes_total(struct ops *o)
+{
+    (void)o;
+    size_t total;
+    size_t available;
+    memory_now(&total, &available);
+    return total;
+}
+
+static void cpu_copy(struct ops *o, void *dst, const void *src, size_t bytes)
+{
+    (void)o;
+    if (bytes)
+        memcpy(dst, src, bytes);
+}
+
+static bool cpu_step_begin(struct ops *o, uint64_t graph_key)
+{
+    (void)o;
+    (void)graph_key;
+    return true;
+}
+
+static void cpu_step_launch(struct ops *o)
+{
+    (void)o;
+}
+
+static enum status cpu_step_wait(struct ops *o)
+{
+    struct cpu *c = cpu_of(o);
+    enum status failed = c->failed;
+    c->failed = OK;
+    return failed;
+}
+
+bool cpu_reserve(struct cpu *c, size_t bytes_each)
+{
+    if (c->failed)
+        return false;
+    if (bytes_each <= c->scratch_each)
+        return true;
+    size_t each;
+    size_t all;
+    if (!size_add(bytes_each, ALIGN - 1, &each))
+        goto fail;
+    each &= ~(size_t)(ALIGN - 1);
+    if (!size_mul(each, (size_t)pool_threads(c->pool), &all))
+        goto fail;
+    char *grown = aligned_alloc(ALIGN, all);
+    if (!grown)
+        goto fail;
+    free(c->scratch);
+    c->scratch = grown;
+    c->scratch_each = each;
+    return true;
+fail:
+    c->failed = E_NOMEM;
+    return false;
+}
+
+void *cpu_scratch(const struct cpu *c, int32_t worker)
+{
+    return c->scratch + (size_t)worker * c->scratch_each;
+}
+
+void cpu_run(struct cpu *c, int32_t n_tasks, pool_fn fn, const void *arg)
+{
+    if (!c->failed)
+        pool_run(c->pool, n_tasks, fn, arg);
+}
+
+int32_t cpu_rows_each(const struct cpu *c, int32_t rows, size_t work)
+{
+    if (work < TASK_WORK_LEAST)
+        return rows;
+    int32_t n_tasks = pool_threads(c->pool) * TASKS_PER_THREAD;
+    return (rows + n_tasks - 1) / n_tasks;
+}
+
+static void cpu_close(struct ops *o)
+{
+    if (!o)
+        return;
+    struct cpu *c = cpu_of(o);
+    pool_close(c->pool);
+    free(c->scratch);
+    free(c->drawn);
+    free(c);
+}
+
+static const struct ops operations = {
+    .name = "cpu",
+    .close = cpu_close,
+    .alloc = cpu_alloc,
+    .release = cpu_release,
+    .bytes_free = cpu_bytes_free,
+    .bytes_total = cpu_bytes_total,
+    .upload = cpu_copy,
+    .download = cpu_copy,
+    .step_begin = cpu_step_begin,
+    .step_launch = cpu_step_launch,
+    .step_wait = cpu_step_wait,
+    .embed = cpu_embed,
+    .norm = cpu_norm,
+    .linear = cpu_linear,
+    .rope_store = cpu_rope_store,
+    .attention = cpu_attention,
+    .convert = cpu_convert,
+    .swiglu = cpu_swiglu,
+    .gather = cpu_gather,
+    .sample = cpu_sample,
+};
+
+static int32_t cores_usable(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0)
+        return (int32_t)CPU_COUNT(&set);
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 && n < THREADS_MAX ? (int32_t)n : 1;
+}
+
+enum status ops_cpu_open_with(struct ops **out, int32_t threads, const struct cpu_kernels *kern)
+{
+    struct cpu *c = calloc(1, sizeof(*c));
+    if (!c)
+        return E_NOMEM;
+    c->base = operations;
+    c->kern = kern;
+    int32_t n = threads > 0 ? threads : cores_usable();
+    enum status err = pool_open(&c->pool, n < THREADS_MAX ? n : THREADS_MAX);
+    if (err) {
+        cpu_close(&c->base);
+        return err;
+    }
+    *out = &c->base;
+    return OK;
+}
+
+enum status ops_cpu_open(struct ops **out, int32_t threads)
+{
+    return ops_cpu_open_with(out, threads, cpu_kernels_best());
+}

@@ -1,0 +1,278 @@
+/* The CUDA backend: memory, one stream, the first error of a step, and the kernels behind the
+ * operations. A call after an error does nothing, and step_wait() reports it; an error of a
+ * kernel is sticky in the driver, so the engine that sees E_DEVICE is finished.
+ *
+ * Tokens are drawn on the host, by a cpu backend that this one owns: the logits come down, the
+ * tokens go back up for the next step's embed. One definition of sampling, bit for bit, at the
+ * price of a synchronization in the step. */
+#include "kernels/ops_cuda.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/device.cuh"
+
+enum { PICKS_MAX = 4096, HOST_THREADS = 4 };
+
+struct cuda_ops {
+    struct ops ops; /* first: the table is what callers hold */
+    cudaStream_t stream;
+    enum status failed;
+    int32_t *picked;      /* device [PICKS_MAX]: tokens of the last sample() */
+    int32_t *picked_host; /* pinned [PICKS_MAX] */
+    float *logits;        /* pinned [logits_room], grows at first use of a larger step */
+    size_t logits_room;
+    struct ops *host; /* draws the tokens */
+};
+
+static struct cuda_ops *self(struct ops *o)
+{
+    return reinterpret_cast<struct cuda_ops *>(o);
+}
+
+/* The one door of every CUDA call: false once anything has failed. */
+static bool good(struct cuda_ops *c, int error, const char *what)
+{
+    if (error == (int)cudaSuccess)
+        return true;
+    if (c->failed == OK)
+        log_line(LOG_ERROR, "cuda: %s: %s", what, cudaGetErrorString((cudaError_t)error));
+    c->failed = E_DEVICE;
+    return false;
+}
+
+#define DO(c, call) ((c)->failed == OK && good((c), (int)(call), #call))
+
+static enum status cuda_alloc(struct ops *o, size_t bytes, void **out)
+{
+    struct cuda_ops *c = self(o);
+    *out = NULL;
+    if (cudaMalloc(out, bytes ? bytes : 1) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return E_NOMEM;
+    }
+    return DO(c, cudaMemsetAsync(*out, 0, bytes ? bytes : 1, c->stream)) ? OK : E_DEVICE;
+}
+
+static void cuda_release(struct ops *o, void *p)
+{
+    (void)o;
+    (void)cudaFree(p);
+}
+
+static size_t cuda_bytes_free(struct ops *o)
+{
+    size_t available = 0;
+    size_t total = 0;
+    (void)DO(self(o), cudaMemGetInfo(&available, &total));
+    return available;
+}
+
+static size_t cuda_bytes_total(struct ops *o)
+{
+    size_t available = 0;
+    size_t total = 0;
+    (void)DO(self(o), cudaMemGetInfo(&available, &total));
+    return total;
+}
+
+/* From pageable memory the call returns when src may be reused. */
+static void cuda_upload(struct ops *o, void *dst, const void *src, size_t bytes)
+{
+    struct cuda_ops *c = self(o);
+    (void)DO(c, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, c->stream));
+}
+
+static void cuda_download(struct ops *o, void *dst, const void *src, size_t bytes)
+{
+    struct cuda_ops *c = self(o);
+    if (DO(c, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, c->stream)))
+        (void)DO(c, cudaStreamSynchronize(c->stream));
+}
+
+static bool cuda_step_begin(struct ops *o, uint64_t graph_key)
+{
+    (void)o;
+    (void)graph_key;
+    return true;
+}
+
+static void cuda_step_launch(struct ops *o)
+{
+    (void)o;
+}
+
+static enum status cuda_step_wait(struct ops *o)
+{
+    struct cuda_ops *c = self(o);
+    (void)DO(c, cudaStreamSynchronize(c->stream));
+    return c->failed;
+}
+
+static void cuda_embed(struct ops *o, float *x, const struct weight *table, const int32_t *ids,
+                       int32_t rows)
+{
+    struct cuda_ops *c = self(o);
+    (void)DO(c, launch_embed((gpu_stream)c->stream, x, table, ids, c->picked, rows));
+}
+
+static void cuda_norm(struct ops *o, const struct act *y, const float *x, const float *gain,
+                      float eps, int32_t rows, int32_t dim)
+{
+    struct cuda_ops *c = self(o);
+    (void)DO(c, launch_norm((gpu_stream)c->stream, y, x, gain, eps, rows, dim));
+}
+
+static void cuda_linear(struct ops *o, float *y, const struct act *x, const struct weight *w,
+                        int32_t rows, bool accumulate)
+{
+    struct cuda_ops *c = self(o);
+    (void)DO(c, launch_linear((gpu_stream)c->stream, y, x, w, rows, accumulate));
+}
+
+static void cuda_rope_store(struct ops *o, float *qkv, const struct kv_layer *kv,
+                            const struct step_view *step, const struct head_shape *shape)
+{
+    struct cuda_ops *c = self(o);
+    (void)DO(c, launch_rope_store((gpu_stream)c->stream, qkv, kv, step, shape));
+}
+
+static void cuda_attention(struct ops *o, float *y, const float *qkv, const struct kv_layer *kv,
+                           const struct step_view *step, const struct head_shape *shape)
+{
+    struct cuda_ops *c = self(o);
+    (void)DO(c, launch_attention((gpu_stream)c->stream, y, qkv, kv, step, shape));
+}
+
+static void cuda_convert(struct ops *o, const struct act *y, const float *x, int32_t rows,
+                         int32_t dim)
+{
+    struct cuda_ops *c = self(o);
+    (void)DO(c, launch_convert((gpu_stream)c->stream, y, x, rows, dim));
+}
+
+static void cuda_swiglu(struct ops *o, const struct act *y, const float *gate_up, int32_t rows,
+                        int32_t hidden)
+{
+    struct cuda_ops *c = self(o);
+    (void)DO(c, launch_swiglu((gpu_stream)c->stream, y, gate_up, rows, hidden));
+}
+
+static void cuda_gather(struct ops *o, float *y, const float *x, const int32_t *index, int32_t rows,
+                        int32_t dim)
+{
+    struct cuda_ops *c = self(o);
+    (void)DO(c, launch_gather((gpu_stream)c->stream, y, x, index, rows, dim));
+}
+
+/* Pinned memory is slow to get, so it is kept and grows by doubling. */
+static bool reserve_logits(struct cuda_ops *c, size_t n)
+{
+    if (n <= c->logits_room)
+        return true;
+    (void)cudaFreeHost(c->logits);
+    c->logits = NULL;
+    c->logits_room = 0;
+    if (!DO(c, cudaMallocHost((void **)&c->logits, 2 * n * sizeof(float))))
+        return false;
+    c->logits_room = 2 * n;
+    return true;
+}
+
+static void cuda_sample(struct ops *o, struct picked *out, const float *logits,
+                        const struct pick *pick, int32_t n_picks, int32_t vocab)
+{
+    struct cuda_ops *c = self(o);
+    size_t n = (size_t)n_picks * (size_t)vocab;
+    if (n_picks > PICKS_MAX) {
+        (void)good(c, (int)cudaErrorInvalidValue, "more picks than PICKS_MAX");
+        return;
+    }
+    if (!reserve_logits(c, n))
+        return;
+    cuda_download(o, c->logits, logits, n * sizeof(float));
+    if (c->failed != OK)
+        return;
+    c->host->sample(c->host, out, c->logits, pick, n_picks, vocab);
+    if (c->host->step_wait(c->host) != OK) {
+        (void)good(c, (int)cudaErrorMemoryAllocation, "drawing tokens on the host");
+        return;
+    }
+    for (int32_t i = 0; i < n_picks; i++)
+        c->picked_host[i] = out[i].token;
+    cuda_upload(o, c->picked, c->picked_host, (size_t)n_picks * sizeof(int32_t));
+}
+
+static void cuda_close(struct ops *o)
+{
+    struct cuda_ops *c = self(o);
+    if (!c)
+        return;
+    if (c->host)
+        c->host->close(c->host);
+    (void)cudaFree(c->picked);
+    (void)cudaFreeHost(c->picked_host);
+    (void)cudaFreeHost(c->logits);
+    if (c->stream)
+        (void)cudaStreamDestroy(c->stream);
+    free(c);
+}
+
+static const struct ops cuda_table = {
+    "cuda",           cuda_close,   cuda_alloc,    cuda_release,    cuda_bytes_free,
+    cuda_bytes_total, cuda_upload,  cuda_download, cuda_step_begin, cuda_step_launch,
+    cuda_step_wait,   cuda_embed,   cuda_norm,     cuda_linear,     cuda_rope_store,
+    cuda_attention,   cuda_convert, cuda_swiglu,   cuda_gather,     cuda_sample,
+};
+
+static enum status open_device(char *err, size_t err_size)
+{
+    int n = 0;
+    cudaError_t error = cudaGetDeviceCount(&n);
+    if (error != cudaSuccess || n == 0) {
+        (void)snprintf(err, err_size, "no CUDA device: %s",
+                       error != cudaSuccess ? cudaGetErrorString(error) : "none is installed");
+        return E_UNSUPPORTED;
+    }
+    cudaDeviceProp p;
+    error = cudaSetDevice(0);
+    if (error == cudaSuccess)
+        error = cudaGetDeviceProperties(&p, 0);
+    if (error != cudaSuccess) {
+        (void)snprintf(err, err_size, "CUDA device 0: %s", cudaGetErrorString(error));
+        return E_DEVICE;
+    }
+    log_line(LOG_INFO, "cuda backend: %s, sm_%d%d, %d multiprocessors", p.name, p.major, p.minor,
+             p.multiProcessorCount);
+    return OK;
+}
+
+enum status ops_cuda_open(struct ops **out, char *err, size_t err_size)
+{
+    enum status status = open_device(err, err_size);
+    if (status)
+        return status;
+    struct cuda_ops *c = static_cast<struct cuda_ops *>(calloc(1, sizeof(*c)));
+    if (!c) {
+        (void)snprintf(err, err_size, "%s", status_text(E_NOMEM));
+        return E_NOMEM;
+    }
+    c->ops = cuda_table;
+    struct ops_options host = {"cpu", HOST_THREADS};
+    status = ops_open(&c->host, &host, err, err_size);
+    if (status)
+        goto fail;
+    if (!DO(c, cudaStreamCreate(&c->stream)) ||
+        !DO(c, cudaMalloc((void **)&c->picked, PICKS_MAX * sizeof(int32_t))) ||
+        !DO(c, cudaMallocHost((void **)&c->picked_host, PICKS_MAX * sizeof(int32_t)))) {
+        (void)snprintf(err, err_size, "CUDA device 0: no memory to start with");
+        status = E_DEVICE;
+        goto fail;
+    }
+    *out = &c->ops;
+    return OK;
+fail:
+    cuda_close(&c->ops);
+    return status;
+}

@@ -1,0 +1,75 @@
+#ifndef MODELS_LLAMA_H
+#define MODELS_LLAMA_H
+
+#include "models/config.h"
+#include "models/load.h"
+#include "models/memory.h"
+
+/* The Llama family: which tensors there are, what they become in memory, and the
+ * forward pass. Knows nothing of files' layout nor of who asked for the step. */
+
+enum { BLOCK_TOKENS = 16 };
+
+/* What q, k, v and gate, up are in the file is one weight here: one product each. Norm
+ * gains are weights of a single row. */
+struct llama_layer {
+    struct weight attn_norm; /* [1][dim] */
+    struct weight qkv;       /* [(n_heads + 2 * n_kv_heads) * head_dim][dim] */
+    struct weight out;       /* [dim][n_heads * head_dim] */
+    struct weight ffn_norm;  /* [1][dim] */
+    struct weight gate_up;   /* [2 * hidden][dim] */
+    struct weight down;      /* [dim][hidden] */
+    struct kv_layer kv;
+};
+
+struct llama {
+    struct config config;
+    enum number act_kind; /* of what enters the layers' products */
+    enum number kv_kind;
+    int32_t q_dim;   /* n_heads * head_dim */
+    int32_t qkv_dim; /* (n_heads + 2 * n_kv_heads) * head_dim */
+    struct head_shape shape;
+    float *rope_freq;          /* [head_dim / 2] */
+    struct weight embed;       /* [vocab][dim] */
+    struct weight final_norm;  /* [1][dim] */
+    struct weight head;        /* [vocab][dim]; when tied, the same memory as embed */
+    struct llama_layer *layer; /* [n_layers] */
+    /* Scratch of a step. */
+    float *x;           /* [rows][dim] the residual stream */
+    float *wide;        /* [rows][max(qkv_dim, 2 * hidden)] */
+    float *att;         /* [rows][q_dim] */
+    struct act act;     /* [rows][max(dim, q_dim, hidden)] */
+    float *picked;      /* [picks][dim] */
+    struct act head_in; /* [picks][dim] */
+    float *logits;      /* [picks][vocab] */
+};
+
+/* Shapes of all weights; takes no backend memory. E_NOMEM. */
+enum status llama_init(struct llama *l, const struct config *c, bool weights_f32,
+                       bool kv_f32) MUST_CHECK;
+void llama_free(struct llama *l); /* host memory only; zeroed is fine */
+
+/* Finds and checks every tensor of the model, one item each, and fills in the counts of
+ * l->config.info. *items is from malloc(). E_FORMAT, E_NOMEM. */
+enum status llama_bind(struct llama *l, const struct weights *w, struct load_item **items,
+                       size_t *n_items, char *err, size_t err_size) MUST_CHECK;
+
+/* Each takes one kind of memory; what the backend lacks is told by mem->status. */
+void llama_take_weights(struct llama *l, struct memory *mem);
+void llama_take_scratch(struct llama *l, struct memory *mem, int32_t rows, int32_t picks);
+void llama_take_kv(struct llama *l, struct memory *mem, int32_t n_blocks);
+size_t llama_kv_token_bytes(const struct llama *l);
+
+/* One step; view and the arrays of ids are backend memory. */
+struct llama_step {
+    struct step_view view;
+    const int32_t *token;    /* [n_rows] */
+    const int32_t *pick_row; /* [n_picks] */
+    const struct pick *pick; /* host [n_picks] */
+    struct picked *out;      /* host [n_picks] */
+    int32_t n_picks;
+};
+
+void llama_forward(struct llama *l, struct ops *o, const struct llama_step *s);
+
+#endif

@@ -1,0 +1,41 @@
+#ifndef MODELS_LOAD_H
+#define MODELS_LOAD_H
+
+#include "kernels/ops.h"
+#include "models/model.h"
+#include "models/weights.h"
+
+/* From file to backend: each tensor becomes float rows, or int8 rows with one scale
+ * each, in memory that is already there. */
+
+/* The tensor fills rows row .. row + rows of into, which has its columns. */
+struct load_item {
+    const struct tensor *tensor;
+    const struct weight *into;
+    int32_t row;
+    int32_t rows;
+};
+
+/* Host memory the load needs at any moment, whatever the model: LOAD_THREADS_MAX times
+ * a piece of file and what it becomes. */
+enum { LOAD_THREADS_MAX = 8, LOAD_PIECE_BYTES = 1 << 20 };
+
+struct load_report {
+    model_progress_fn progress; /* NULL: none */
+    void *arg;
+};
+
+/* Reads and converts on a few threads, uploads and reports on this one. E_IO, E_NOMEM;
+ * E_FORMAT: a tensor holds a NaN or an infinity; err: one line, which file and tensor. */
+enum status load_run(const struct load_item *item, size_t n, const struct weights *w,
+                     struct ops *ops, const struct load_report *report, char *err,
+                     size_t err_size) MUST_CHECK;
+
+/* The definition of a quantized row: scale = absmax / 127, round to nearest even; a row
+ * of zeros has scale 0. x must be finite. */
+void quantize_row(int8_t *q, float *scale, const float *x, int32_t n);
+
+/* false when a value is not finite. */
+bool widen(float *out, const void *in, enum dtype d, size_t n) MUST_CHECK;
+
+#endif

@@ -1,0 +1,164 @@
+#ifndef MODELS_TOK_PRIV_H
+#define MODELS_TOK_PRIV_H
+
+#include "models/jsonfile.h"
+#include "models/tokenizer.h"
+
+/* Inside of the tokenizer: tok_load.c fills it from the files (tok_steps.c reads what
+ * stands around the vocabulary), tok_vocab.c finds pieces and merges, tok_split.c cuts
+ * text into words, tok_bpe.c merges the symbols of a word, tokenizer.c puts it together. */
+
+enum {
+    TOK_VOCAB_MAX = 1 << 20,
+    TOK_MERGES_MAX = 1 << 22,
+    /* Three held bytes and a whole piece of garbage still fit, each byte as U+FFFD. */
+    TOK_PIECE_MAX = TOKEN_TEXT_MAX / 3 - 4,
+    TOK_FILE_BYTES_MAX = 64 << 20,
+    TOK_FILE_NODES_MAX = 1 << 23,
+};
+
+enum piece_kind {
+    PIECE_NONE,    /* no such id */
+    PIECE_TEXT,    /* ordinary; the only kind that text is ever encoded to */
+    PIECE_BYTE,    /* "<0x0A>" of a vocabulary with byte fallback */
+    PIECE_ADDED,   /* an added token that is not special: decoded, never encoded */
+    PIECE_SPECIAL, /* decoded to nothing */
+};
+
+/* Texts lie one behind the other in one arena. The hash holds PIECE_TEXT alone, so a
+ * lookup of what a user wrote cannot end at a special token. */
+struct vocab {
+    char *bytes;      /* [bytes_max] */
+    uint32_t *start;  /* [n] where in bytes the text of an id begins */
+    uint16_t *length; /* [n] */
+    uint8_t *kind;    /* [n] enum piece_kind */
+    uint32_t *slot;   /* [slot_mask + 1] id + 1, or 0 */
+    size_t n_bytes;
+    size_t bytes_max;
+    uint32_t slot_mask;
+    uint32_t n; /* highest id + 1 */
+};
+
+struct merge {
+    uint32_t left;
+    uint32_t right;
+    uint32_t rank; /* lower merges earlier; TOK_NO_RANK: a free slot */
+    uint32_t result;
+};
+
+struct merges {
+    struct merge *slot; /* [mask + 1], NULL when there are none */
+    uint32_t mask;
+};
+
+#define TOK_NO_RANK UINT32_MAX
+
+/* How text becomes words. */
+enum tok_pattern { PATTERN_ALL, PATTERN_GPT2, PATTERN_LLAMA3, PATTERN_QWEN2 };
+
+/* Where SentencePiece's blank is put in front of a text. */
+enum tok_prefix {
+    PREFIX_NONE,
+    PREFIX_ALWAYS,  /* even in front of another blank */
+    PREFIX_MISSING, /* unless there is one */
+    PREFIX_FIRST,   /* unless there is one, and only at the beginning of the sequence */
+};
+
+struct tokenizer {
+    struct vocab vocab;
+    struct merges merges;
+    int32_t byte_id[256]; /* piece of a byte; -1: none */
+    int32_t *special;     /* [n_special] ids */
+    int32_t n_special;
+    int32_t bos;
+    int32_t unk;      /* -1: none */
+    int32_t blank_id; /* piece of U+2581; -1: none */
+    enum tok_pattern pattern;
+    enum tok_prefix prefix;
+    bool byte_level;    /* pieces are bytes in GPT-2's alphabet; else SentencePiece's way */
+    bool byte_fallback; /* characters without a piece become <0x..> */
+    bool fuse_unk;
+    bool ignore_merges; /* a word that is a piece is that piece */
+    bool digits_alone;  /* every number character is a word */
+    bool space_first;   /* byte-level: a space goes in front of a text that has none */
+    bool blanks;        /* ' ' is encoded as U+2581 */
+    bool blanks_out;    /* U+2581 is decoded as ' ' */
+    bool cut_blanks;    /* every blank begins a word */
+    bool cut_words;     /* no merge crosses into a blank: cutting there changes nothing */
+    bool strip_blank;   /* decoding drops one leading blank */
+};
+
+/* tok_load.c. What was filled stays for tokenizer_close() when it fails. */
+enum status tok_load(struct tokenizer *t, const char *dir, char *err, size_t err_size) MUST_CHECK;
+
+/* tok_steps.c: normalizer, pre_tokenizer, decoder and post_processor of tokenizer.json.
+ * tok_steps_style() before the vocabulary is read, the others behind it. */
+enum status tok_steps_style(struct tokenizer *t, const cJSON *root,
+                            const struct complaint *c) MUST_CHECK;
+enum status tok_steps_text(struct tokenizer *t, const cJSON *root,
+                           const struct complaint *c) MUST_CHECK;
+enum status tok_steps_bos(struct tokenizer *t, const cJSON *root,
+                          const struct complaint *c) MUST_CHECK;
+
+/* A text of a file for an error line: its beginning, control bytes as '?'. */
+enum { TOK_QUOTE_MAX = 80 };
+const char *tok_quote(char out[TOK_QUOTE_MAX], const char *text);
+
+/* tok_vocab.c */
+enum status vocab_init(struct vocab *v, uint32_t n, uint32_t n_texts, size_t bytes_max) MUST_CHECK;
+void vocab_free(struct vocab *v);
+/* E_FORMAT: the id is taken, or an ordinary text is there already. */
+enum status vocab_add(struct vocab *v, uint32_t id, enum piece_kind kind, const char *text,
+                      size_t bytes) MUST_CHECK;
+/* Id of an ordinary piece; -1: none. */
+int32_t vocab_find(const struct vocab *v, const char *text, size_t bytes);
+enum status merges_init(struct merges *m, size_t n) MUST_CHECK;
+void merges_free(struct merges *m);
+/* Room for it was reserved by merges_init(). A pair given again takes the new rank. */
+void merges_add(struct merges *m, const struct merge *one);
+/* NULL: these two never merge. */
+const struct merge *merges_find(const struct merges *m, uint32_t left, uint32_t right);
+
+/* GPT-2's alphabet: the byte that a code point stands for; -1: none. */
+int32_t byte_of_letter(uint32_t cp);
+
+/* tok_split.c: end of the word that begins at p < end. Every character looked at adds
+ * one to *work. */
+const char *split_word(enum tok_pattern pattern, const char *p, const char *end, uint64_t *work);
+/* Known regular expressions of tokenizer.json; false: none of them. */
+bool split_pattern(const char *regex, enum tok_pattern *out);
+
+/* tok_bpe.c: one word. What belongs to a symbol lies in one cache line: in a long word
+ * merges jump about. */
+struct symbol {
+    uint32_t id;
+    uint32_t prev;
+    uint32_t next; /* BPE_END behind the last */
+    uint32_t rank; /* of the pair that begins here, TOK_NO_RANK: none */
+};
+
+/* Memory grows and stays until bpe_free(); zero-initialised. */
+struct bpe {
+    struct symbol *sym; /* [cap] */
+    uint64_t *heap;     /* [2 * cap] rank << 32 | position, smallest first */
+    size_t cap;
+    size_t n;
+    size_t n_heap;
+    uint64_t work; /* steps done, for tests of complexity */
+};
+
+#define BPE_END UINT32_MAX
+
+/* Empties it and makes room for n symbols. */
+enum status bpe_begin(struct bpe *b, size_t n) MUST_CHECK;
+void bpe_push(struct bpe *b, uint32_t id);
+/* Merges until nothing does. What is left is the list that begins at symbol 0. */
+void bpe_run(struct bpe *b, const struct merges *m);
+void bpe_free(struct bpe *b);
+
+/* tokenizer_encode() that also says how many steps it took. */
+enum status tok_encode_counted(const struct tokenizer *t, const char *text, size_t bytes,
+                               bool first, int32_t *ids, size_t ids_max, size_t *n,
+                               uint64_t *work) MUST_CHECK;
+
+#endif

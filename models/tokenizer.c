@@ -1,0 +1,387 @@
+#include "models/tokenizer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "models/tok_priv.h"
+#include "models/unicode.h"
+
+/* Text is cut into words, a word becomes symbols, symbols merge, what is left are the
+ * ids. Two ways to cut and to begin: byte-level (words by a pattern, one symbol per
+ * byte) and SentencePiece's (words at blanks, one symbol per character, or one per byte
+ * of a character that has no piece). No path from text leads to a special token: the
+ * vocabulary's hash does not hold them and no merge results in one. */
+
+#define BLANK "\xe2\x96\x81" /* U+2581 */
+
+enum { BLANK_BYTES = 3 };
+
+/* A merge takes two symbols' places, an unknown character needs one per byte. */
+#define TEXT_BYTES_MAX ((size_t)1 << 29)
+
+enum status tokenizer_open(struct tokenizer **out, const char *dir, char *err, size_t err_size)
+{
+    struct tokenizer *t = calloc(1, sizeof(*t));
+    if (!t) {
+        (void)snprintf(err, err_size, "%s", status_text(E_NOMEM));
+        return E_NOMEM;
+    }
+    enum status s = tok_load(t, dir, err, err_size);
+    if (s) {
+        tokenizer_close(t);
+        return s;
+    }
+    *out = t;
+    return OK;
+}
+
+void tokenizer_close(struct tokenizer *t)
+{
+    if (!t)
+        return;
+    vocab_free(&t->vocab);
+    merges_free(&t->merges);
+    free(t->special);
+    free(t);
+}
+
+int32_t tokenizer_vocab(const struct tokenizer *t)
+{
+    return (int32_t)t->vocab.n;
+}
+
+int32_t tokenizer_bos(const struct tokenizer *t)
+{
+    return t->bos;
+}
+
+int32_t tokenizer_special(const struct tokenizer *t, const char *text)
+{
+    size_t bytes = strlen(text);
+    const struct vocab *v = &t->vocab;
+    for (int32_t i = 0; i < t->n_special; i++) {
+        int32_t id = t->special[i];
+        if (v->length[id] == bytes && memcmp(v->bytes + v->start[id], text, bytes) == 0)
+            return id;
+    }
+    return -1;
+}
+
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
+{
+    return id >= 0 && (uint32_t)id < t->vocab.n && t->vocab.kind[id] == PIECE_SPECIAL;
+}
+
+size_t tokenizer_bound(const struct tokenizer *t, size_t bytes)
+{
+    /* Only a blank grows: one byte of text, three of a piece the vocabulary may lack. */
+    size_t each = !t->byte_level && t->blank_id < 0 ? BLANK_BYTES : 1;
+    size_t n;
+    if (!size_mul(bytes, each, &n) || !size_add(n, BLANK_BYTES, &n))
+        return SIZE_MAX;
+    return n;
+}
+
+/* --- encode --- */
+
+struct encoder {
+    const struct tokenizer *t;
+    struct bpe bpe;
+    int32_t *ids;
+    size_t ids_max;
+    size_t n;
+    bool after_unk; /* the last symbol stands for a character without a piece */
+};
+
+static enum status put(struct encoder *e, uint32_t id)
+{
+    if (e->n >= e->ids_max)
+        return E_INVALID;
+    e->ids[e->n++] = (int32_t)id;
+    return OK;
+}
+
+static enum status finish_word(struct encoder *e)
+{
+    struct bpe *b = &e->bpe;
+    if (b->n == 0)
+        return OK;
+    bpe_run(b, &e->t->merges);
+    enum status s = OK;
+    for (uint32_t at = 0; at != BPE_END && s == OK; at = b->sym[at].next)
+        s = put(e, b->sym[at].id);
+    return s;
+}
+
+static void push_char(struct encoder *e, const char *text, size_t bytes)
+{
+    const struct tokenizer *t = e->t;
+    int32_t id = vocab_find(&t->vocab, text, bytes);
+    bool known = id >= 0;
+    if (known) {
+        bpe_push(&e->bpe, (uint32_t)id);
+    } else if (t->byte_fallback) {
+        for (size_t i = 0; i < bytes; i++)
+            bpe_push(&e->bpe, (uint32_t)t->byte_id[(uint8_t)text[i]]);
+    } else if (!t->fuse_unk || !e->after_unk) {
+        bpe_push(&e->bpe, (uint32_t)t->unk);
+    }
+    e->after_unk = !known && !t->byte_fallback;
+}
+
+/* Bytes of the blank at p; 0: it is none. */
+static size_t blank_at(const struct tokenizer *t, const char *p, const char *end)
+{
+    if (*p == ' ')
+        return t->blanks ? 1 : 0;
+    return end - p >= BLANK_BYTES && memcmp(p, BLANK, BLANK_BYTES) == 0 ? BLANK_BYTES : 0;
+}
+
+static const char *word_end(const struct tokenizer *t, const char *p, const char *end)
+{
+    if (!t->cut_words && !t->cut_blanks)
+        return end;
+    bool in_word = t->cut_blanks;
+    for (size_t n = blank_at(t, p, end); p < end; n = blank_at(t, p, end)) {
+        p += n ? n : 1;
+        in_word = in_word || !n;
+        if (p == end || (in_word && blank_at(t, p, end)))
+            break;
+    }
+    return p;
+}
+
+static enum status encode_word(struct encoder *e, const char *p, const char *end, bool prefix)
+{
+    const struct tokenizer *t = e->t;
+    enum status s = bpe_begin(&e->bpe, tokenizer_bound(t, (size_t)(end - p)));
+    if (s)
+        return s;
+    e->after_unk = false;
+    if (prefix)
+        push_char(e, BLANK, BLANK_BYTES);
+    while (p < end) {
+        size_t blank = blank_at(t, p, end);
+        size_t n = blank ? blank : utf8_length(p, end);
+        e->bpe.work++;
+        if (blank)
+            push_char(e, BLANK, BLANK_BYTES);
+        else
+            push_char(e, p, n);
+        p += n;
+    }
+    return finish_word(e);
+}
+
+static bool wants_prefix(const struct tokenizer *t, const char *text, const char *end, bool first)
+{
+    switch (t->prefix) {
+    case PREFIX_ALWAYS:
+        return true;
+    case PREFIX_MISSING:
+        return blank_at(t, text, end) == 0;
+    case PREFIX_FIRST:
+        return first && blank_at(t, text, end) == 0;
+    case PREFIX_NONE:
+        break;
+    }
+    return false;
+}
+
+static enum status encode_blanks(struct encoder *e, const char *p, const char *end, bool first)
+{
+    bool prefix = p < end && wants_prefix(e->t, p, end, first);
+    while (p < end) {
+        const char *next = word_end(e->t, p, end);
+        enum status s = encode_word(e, p, next, prefix);
+        if (s)
+            return s;
+        prefix = false;
+        p = next;
+    }
+    return OK;
+}
+
+static enum status encode_bytes(struct encoder *e, const char *p, const char *end)
+{
+    const struct tokenizer *t = e->t;
+    int32_t whole = t->ignore_merges ? vocab_find(&t->vocab, p, (size_t)(end - p)) : -1;
+    if (whole >= 0)
+        return put(e, (uint32_t)whole);
+    enum status s = bpe_begin(&e->bpe, (size_t)(end - p));
+    if (s)
+        return s;
+    for (; p < end; p++) {
+        int32_t id = t->byte_id[(uint8_t)*p];
+        if (id < 0)
+            id = t->unk;
+        if (id >= 0)
+            bpe_push(&e->bpe, (uint32_t)id);
+    }
+    return finish_word(e);
+}
+
+/* Where a run without numbers, or one number, ends; all of it unless numbers stand alone. */
+static const char *digits_end(const struct encoder *e, const char *p, const char *end)
+{
+    if (!e->t->digits_alone)
+        return end;
+    const char *next = p;
+    if (char_class(utf8_next(&next)) == CHAR_NUMBER)
+        return next;
+    while (next < end) {
+        p = next;
+        if (char_class(utf8_next(&next)) == CHAR_NUMBER)
+            return p;
+    }
+    return end;
+}
+
+static enum status encode_pattern(struct encoder *e, const char *p, const char *end)
+{
+    while (p < end) {
+        const char *stop = digits_end(e, p, end);
+        while (p < stop) {
+            const char *next = split_word(e->t->pattern, p, stop, &e->bpe.work);
+            enum status s = encode_bytes(e, p, next);
+            if (s)
+                return s;
+            p = next;
+        }
+    }
+    return OK;
+}
+
+/* The text once more, with a space in front. */
+static enum status encode_spaced(struct encoder *e, const char *text, size_t bytes)
+{
+    char *copy = malloc(bytes + 1);
+    if (!copy)
+        return E_NOMEM;
+    copy[0] = ' ';
+    memcpy(copy + 1, text, bytes);
+    enum status s = encode_pattern(e, copy, copy + bytes + 1);
+    free(copy);
+    return s;
+}
+
+enum status tok_encode_counted(const struct tokenizer *t, const char *text, size_t bytes,
+                               bool first, int32_t *ids, size_t ids_max, size_t *n, uint64_t *work)
+{
+    if (bytes == 0)
+        return OK;
+    if (bytes > TEXT_BYTES_MAX || !utf8_valid(text, bytes))
+        return E_INVALID;
+    struct encoder e = {.t = t, .ids_max = ids_max, .n = *n};
+    e.ids = ids;
+    enum status s;
+    if (!t->byte_level)
+        s = encode_blanks(&e, text, text + bytes, first);
+    else if (t->space_first && text[0] != ' ')
+        s = encode_spaced(&e, text, bytes);
+    else
+        s = encode_pattern(&e, text, text + bytes);
+    bpe_free(&e.bpe);
+    *work += e.bpe.work;
+    if (s == OK)
+        *n = e.n;
+    return s;
+}
+
+enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, bool first,
+                             int32_t *ids, size_t ids_max, size_t *n)
+{
+    uint64_t work = 0;
+    return tok_encode_counted(t, text, bytes, first, ids, ids_max, n, &work);
+}
+
+/* --- decode --- */
+
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+
+enum { REPLACEMENT_BYTES = 3 };
+
+static size_t put_replacement(char *out)
+{
+    memcpy(out, REPLACEMENT, REPLACEMENT_BYTES);
+    return REPLACEMENT_BYTES;
+}
+
+/* One byte more. What is held is always the beginning of a character; a byte that does
+ * not continue it makes it one U+FFFD and is then looked at by itself. */
+static size_t feed(struct token_cursor *c, uint8_t byte, char *out)
+{
+    size_t n = 0;
+    c->held[c->n_held++] = byte;
+    if (c->n_held > 1 && !utf8_is_beginning(c->held, c->n_held) &&
+        !utf8_length((const char *)c->held, (const char *)c->held + c->n_held)) {
+        n += put_replacement(out);
+        c->held[0] = byte;
+        c->n_held = 1;
+    }
+    if (utf8_is_beginning(c->held, c->n_held))
+        return n;
+    if (utf8_length((const char *)c->held, (const char *)c->held + c->n_held)) {
+        memcpy(out + n, c->held, c->n_held);
+        n += c->n_held;
+    } else {
+        n += put_replacement(out + n);
+    }
+    c->n_held = 0;
+    return n;
+}
+
+static uint8_t hex_byte(const char *name) /* "<0x0A>" */
+{
+    uint8_t value = 0;
+    for (size_t i = 3; i < 5; i++)
+        value = (uint8_t)(value << 4 | (name[i] <= '9' ? name[i] - '0' : name[i] - 'A' + 10));
+    return value;
+}
+
+/* What the id stands for, blanks as blanks; at most TOK_PIECE_MAX bytes. */
+static size_t piece_bytes(const struct tokenizer *t, int32_t id, uint8_t out[TOK_PIECE_MAX])
+{
+    if (id < 0 || (uint32_t)id >= t->vocab.n)
+        return 0;
+    const char *text = t->vocab.bytes + t->vocab.start[id];
+    const char *end = text + t->vocab.length[id];
+    enum piece_kind kind = (enum piece_kind)t->vocab.kind[id];
+    if (kind == PIECE_NONE || kind == PIECE_SPECIAL)
+        return 0;
+    if (kind == PIECE_BYTE) {
+        out[0] = hex_byte(text);
+        return 1;
+    }
+    size_t n = 0;
+    while (text < end) {
+        bool blank =
+            t->blanks_out && end - text >= BLANK_BYTES && memcmp(text, BLANK, BLANK_BYTES) == 0;
+        out[n++] = blank ? ' ' : (uint8_t)*text;
+        text += blank ? BLANK_BYTES : 1;
+    }
+    return n;
+}
+
+size_t tokenizer_decode(const struct tokenizer *t, struct token_cursor *c, int32_t id,
+                        char out[TOKEN_TEXT_MAX])
+{
+    uint8_t piece[TOK_PIECE_MAX];
+    size_t n = piece_bytes(t, id, piece);
+    if (n == 0)
+        return 0;
+    size_t at = !c->started && t->strip_blank && piece[0] == ' ' ? 1 : 0;
+    c->started = true;
+    size_t written = 0;
+    for (; at < n; at++)
+        written += feed(c, piece[at], out + written);
+    return written;
+}
+
+size_t tokenizer_flush(struct token_cursor *c, char out[TOKEN_TEXT_MAX])
+{
+    size_t n = c->n_held ? put_replacement(out) : 0;
+    c->n_held = 0;
+    return n;
+}

@@ -1,0 +1,559 @@
+#include "models/weights.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A safetensors file: eight bytes of header length, a JSON header, the data. After
+ * safetensors_parse() every tensor of a file lies inside it, is as long as its shape and
+ * type say, and together they cover the data without hole or overlap; after
+ * weights_open() the list is sorted by name and no name occurs twice.
+ *
+ * The header passes strict_check() first, so the reader below may trust the grammar (a
+ * string ends, a bracket closes) and has only the meaning to check. It makes no tree: a
+ * header of 100 MB would become one of gigabytes. */
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are read as they lie");
+
+static const char single_name[] = "model.safetensors";
+static const char index_name[] = "model.safetensors.index.json";
+
+enum {
+    LENGTH_BYTES = 8,
+    INDEX_BYTES_MAX = 32 << 20,
+    INDEX_NODES_MAX = TENSORS_MAX + 1024,
+    NAME_SHOWN_MAX = 128,
+};
+
+struct shard {
+    char *name;
+    char *header;
+    uint64_t bytes;
+    int fd;
+};
+
+struct weights {
+    struct tensor_list list;
+    struct shard *shard; /* [n_shards] */
+    int32_t n_shards;
+};
+
+static const struct dtype_row {
+    const char *name;
+    uint8_t bytes;
+    uint8_t kind;
+} dtypes[] = {
+    {"F32", 4, DTYPE_F32},    {"F16", 2, DTYPE_F16},       {"BF16", 2, DTYPE_BF16},
+    {"F64", 8, DTYPE_OTHER},  {"I64", 8, DTYPE_OTHER},     {"U64", 8, DTYPE_OTHER},
+    {"I32", 4, DTYPE_OTHER},  {"U32", 4, DTYPE_OTHER},     {"I16", 2, DTYPE_OTHER},
+    {"U16", 2, DTYPE_OTHER},  {"I8", 1, DTYPE_OTHER},      {"U8", 1, DTYPE_OTHER},
+    {"BOOL", 1, DTYPE_OTHER}, {"F8_E4M3", 1, DTYPE_OTHER}, {"F8_E5M2", 1, DTYPE_OTHER},
+};
+
+size_t dtype_bytes(enum dtype d)
+{
+    for (size_t i = 0; i < ARRAY_LEN(dtypes); i++) {
+        if (dtypes[i].kind == d && d != DTYPE_OTHER)
+            return dtypes[i].bytes;
+    }
+    return 0;
+}
+
+/* --- reading a header whose grammar is known to be right --- */
+
+struct reader {
+    const char *at;
+    const char *end;
+};
+
+static char peek(struct reader *r)
+{
+    while (r->at < r->end && strchr(" \t\r\n", *r->at))
+        r->at++;
+    return r->at < r->end ? *r->at : '\0';
+}
+
+static bool take(struct reader *r, char ch)
+{
+    if (peek(r) != ch)
+        return false;
+    r->at++;
+    return true;
+}
+
+/* The raw text between the quotes; false when it is no string or holds an escape, for
+ * then two spellings could name one tensor. */
+static bool take_string(struct reader *r, const char **text, size_t *bytes)
+{
+    if (!take(r, '"'))
+        return false;
+    *text = r->at;
+    while (*r->at != '"') {
+        if (*r->at == '\\')
+            return false;
+        r->at++;
+    }
+    *bytes = (size_t)(r->at - *text);
+    r->at++;
+    return true;
+}
+
+static bool take_count(struct reader *r, uint64_t *out)
+{
+    uint64_t v = 0;
+    char ch = peek(r);
+    if (ch < '0' || ch > '9')
+        return false;
+    for (; r->at < r->end && *r->at >= '0' && *r->at <= '9'; r->at++) {
+        if (__builtin_mul_overflow(v, 10u, &v) ||
+            __builtin_add_overflow(v, (unsigned)(*r->at - '0'), &v))
+            return false;
+    }
+    *out = v;
+    return r->at == r->end || !strchr(".eE", *r->at);
+}
+
+/* [n, n, ...]: at most max of them, the count to *n. */
+static bool take_counts(struct reader *r, uint64_t *out, int max, int *n)
+{
+    *n = 0;
+    if (!take(r, '['))
+        return false;
+    while (peek(r) != ']') {
+        if (*n == max || (*n > 0 && !take(r, ',')) || !take_count(r, &out[*n]))
+            return false;
+        ++*n;
+    }
+    return take(r, ']');
+}
+
+/* Over a whole object, its contents unread. */
+static bool skip_object(struct reader *r)
+{
+    int depth = 0;
+    if (peek(r) != '{')
+        return false;
+    do {
+        char ch = *r->at++;
+        if (ch == '{' || ch == '[')
+            depth++;
+        else if (ch == '}' || ch == ']')
+            depth--;
+        else if (ch == '"') {
+            for (; *r->at != '"'; r->at++)
+                r->at += *r->at == '\\';
+            r->at++;
+        }
+    } while (depth > 0);
+    return true;
+}
+
+static bool same(const char *text, size_t bytes, const char *word)
+{
+    return bytes == strlen(word) && memcmp(text, word, bytes) == 0;
+}
+
+static const struct dtype_row *find_dtype(const char *text, size_t bytes)
+{
+    for (size_t i = 0; i < ARRAY_LEN(dtypes); i++) {
+        if (same(text, bytes, dtypes[i].name))
+            return &dtypes[i];
+    }
+    return NULL;
+}
+
+/* What an entry says, before it is believed. */
+struct entry {
+    const struct dtype_row *dtype;
+    uint64_t shape[RANK_MAX];
+    uint64_t offset[2];
+    int rank;
+    int n_offsets;
+    unsigned given; /* one bit per member */
+};
+
+enum { GIVEN_DTYPE = 1, GIVEN_SHAPE = 2, GIVEN_OFFSETS = 4, GIVEN_ALL = 7 };
+
+/* One "name": value inside an entry; what is wrong, or NULL. */
+static const char *take_member(struct reader *r, struct entry *e)
+{
+    const char *text;
+    size_t bytes;
+    unsigned which;
+    if (!take_string(r, &text, &bytes) || !take(r, ':'))
+        return "has a member with an escape in its name";
+    if (same(text, bytes, "dtype")) {
+        which = GIVEN_DTYPE;
+        if (!take_string(r, &text, &bytes) || !(e->dtype = find_dtype(text, bytes)))
+            return "has an unknown \"dtype\"";
+    } else if (same(text, bytes, "shape")) {
+        which = GIVEN_SHAPE;
+        if (!take_counts(r, e->shape, RANK_MAX, &e->rank))
+            return "has a bad \"shape\"";
+    } else if (same(text, bytes, "data_offsets")) {
+        which = GIVEN_OFFSETS;
+        if (!take_counts(r, e->offset, 2, &e->n_offsets) || e->n_offsets != 2)
+            return "has bad \"data_offsets\"";
+    } else {
+        return "has an unknown member";
+    }
+    if (e->given & which)
+        return "gives a member twice";
+    e->given |= which;
+    return NULL;
+}
+
+static const char *take_entry(struct reader *r, struct entry *e)
+{
+    if (!take(r, '{'))
+        return "is not an object";
+    while (peek(r) != '}') {
+        if (e->given && !take(r, ','))
+            return "is not an object";
+        const char *wrong = take_member(r, e);
+        if (wrong)
+            return wrong;
+    }
+    r->at++;
+    return e->given == GIVEN_ALL ? NULL : "needs \"dtype\", \"shape\" and \"data_offsets\"";
+}
+
+/* Shape, type, offsets and file must tell one story. */
+static const char *judge(const struct entry *e, uint64_t data_bytes)
+{
+    uint64_t n = e->dtype->bytes;
+    if (e->offset[0] > e->offset[1] || e->offset[1] > data_bytes)
+        return "lies outside of the file";
+    for (int i = 0; i < e->rank; i++) {
+        if (__builtin_mul_overflow(n, e->shape[i], &n))
+            return "has a shape that is too large";
+    }
+    if (n != e->offset[1] - e->offset[0])
+        return "has a shape that does not match its bytes";
+    return NULL;
+}
+
+static enum status append(struct tensor_list *l, const struct tensor *t, const struct complaint *c)
+{
+    if (l->n == TENSORS_MAX)
+        return complain(c, E_FORMAT, "more than %d tensors", TENSORS_MAX);
+    if (l->n == l->room) {
+        size_t room = l->room ? 2 * l->room : 64;
+        struct tensor *item = realloc(l->item, room * sizeof(*item));
+        if (!item)
+            return complain(c, E_NOMEM, "no memory for %zu tensors", room);
+        l->item = item;
+        l->room = room;
+    }
+    l->item[l->n++] = *t;
+    return OK;
+}
+
+static int shown(const struct tensor *t)
+{
+    return t->name_bytes < NAME_SHOWN_MAX ? (int)t->name_bytes : NAME_SHOWN_MAX;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const struct tensor *x = a;
+    const struct tensor *y = b;
+    if (x->begin != y->begin)
+        return x->begin < y->begin ? -1 : 1;
+    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct tensor *x = a;
+    const struct tensor *y = b;
+    size_t n = x->name_bytes < y->name_bytes ? x->name_bytes : y->name_bytes;
+    int order = memcmp(x->name, y->name, n);
+    if (order)
+        return order;
+    return x->name_bytes < y->name_bytes ? -1 : x->name_bytes > y->name_bytes;
+}
+
+/* Sorts one file's tensors by place: they must cover begin .. end exactly. */
+static enum status check_cover(struct tensor *t, size_t n, uint64_t begin, uint64_t end,
+                               const struct complaint *c)
+{
+    if (n > 1)
+        qsort(t, n, sizeof(*t), by_offset);
+    for (size_t i = 0; i < n; i++) {
+        if (t[i].begin < begin)
+            return complain(c, E_FORMAT, "tensor \"%.*s\" overlaps another", shown(&t[i]),
+                            t[i].name);
+        if (t[i].begin > begin)
+            return complain(c, E_FORMAT, "a hole lies before tensor \"%.*s\"", shown(&t[i]),
+                            t[i].name);
+        begin += t[i].bytes;
+    }
+    if (begin != end)
+        return complain(c, E_FORMAT, "%llu bytes at the end belong to no tensor",
+                        (unsigned long long)(end - begin));
+    return OK;
+}
+
+static enum status take_tensor(struct tensor_list *l, struct reader *r, uint64_t data_begin,
+                               uint64_t data_bytes, struct tensor *t, const struct complaint *c)
+{
+    struct entry e = {0};
+    size_t bytes;
+    if (!take_string(r, &t->name, &bytes) || !take(r, ':'))
+        return complain(c, E_FORMAT, "a tensor name holds an escape");
+    if (same(t->name, bytes, "__metadata__"))
+        return skip_object(r) ? OK : complain(c, E_FORMAT, "\"__metadata__\" is not an object");
+    t->name_bytes = (uint32_t)bytes;
+    const char *wrong = take_entry(r, &e);
+    if (!wrong)
+        wrong = judge(&e, data_bytes);
+    if (wrong)
+        return complain(c, E_FORMAT, "tensor \"%.*s\" %s", shown(t), t->name, wrong);
+    t->dtype = e.dtype->kind;
+    t->rank = (uint8_t)e.rank;
+    t->dim[0] = e.rank > 0 ? e.shape[0] : 1;
+    t->dim[1] = e.rank > 1 ? e.shape[1] : 1;
+    t->begin = data_begin + e.offset[0];
+    t->bytes = e.offset[1] - e.offset[0];
+    return append(l, t, c);
+}
+
+enum status safetensors_measure(const uint8_t first[8], uint64_t file_bytes, uint64_t *bytes,
+                                const struct complaint *c)
+{
+    if (file_bytes < LENGTH_BYTES)
+        return complain(c, E_FORMAT, "too short for a safetensors file");
+    uint64_t n;
+    memcpy(&n, first, sizeof(n));
+    if (n > HEADER_BYTES_MAX)
+        return complain(c, E_FORMAT, "a header of %llu bytes is over the limit of %d",
+                        (unsigned long long)n, HEADER_BYTES_MAX);
+    if (n > file_bytes - LENGTH_BYTES)
+        return complain(c, E_FORMAT, "a header of %llu bytes does not fit the file's %llu",
+                        (unsigned long long)n, (unsigned long long)file_bytes);
+    *bytes = n;
+    return OK;
+}
+
+enum status safetensors_parse(struct tensor_list *l, const char *header, size_t bytes,
+                              uint64_t file_bytes, uint16_t shard, const struct complaint *c)
+{
+    size_t wrong_at;
+    if (!strict_check(header, bytes, SIZE_MAX, &wrong_at))
+        return complain(c, E_FORMAT, "the header is not valid JSON at byte %zu", wrong_at);
+    struct reader r = {.at = header, .end = header + bytes};
+    if (!take(&r, '{'))
+        return complain(c, E_FORMAT, "the header is not an object");
+    uint64_t data_begin = LENGTH_BYTES + bytes;
+    uint64_t data_bytes = file_bytes - data_begin;
+    size_t first = l->n;
+    for (bool more = peek(&r) != '}'; more; more = take(&r, ',')) {
+        struct tensor t = {.shard = shard};
+        enum status s = take_tensor(l, &r, data_begin, data_bytes, &t, c);
+        if (s)
+            return s;
+    }
+    struct tensor *mine = l->n > first ? l->item + first : NULL;
+    return check_cover(mine, l->n - first, data_begin, file_bytes, c);
+}
+
+/* --- files --- */
+
+static enum status read_at(int fd, uint64_t offset, void *to, size_t bytes)
+{
+    char *p = to;
+    while (bytes > 0) {
+        ssize_t n = pread(fd, p, bytes, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return E_IO;
+        p += n;
+        offset += (uint64_t)n;
+        bytes -= (size_t)n;
+    }
+    return OK;
+}
+
+static enum status open_shard(struct weights *w, const char *dir, const char *name, char *err,
+                              size_t err_size)
+{
+    struct complaint c = {.file = name, .text = err, .size = err_size};
+    struct shard *sh = &w->shard[w->n_shards];
+    uint8_t first[LENGTH_BYTES] = {0};
+    uint64_t bytes = 0;
+    *sh = (struct shard){.fd = -1};
+    w->n_shards++;
+    sh->name = strdup(name);
+    if (!sh->name)
+        return complain(&c, E_NOMEM, "no memory");
+    enum status s = file_open(&sh->fd, &sh->bytes, dir, &c);
+    if (s)
+        return s;
+    if (sh->bytes >= LENGTH_BYTES && read_at(sh->fd, 0, first, sizeof(first)))
+        return complain(&c, E_IO, "cannot read");
+    s = safetensors_measure(first, sh->bytes, &bytes, &c);
+    if (s)
+        return s;
+    sh->header = malloc((size_t)bytes + 1);
+    if (!sh->header)
+        return complain(&c, E_NOMEM, "no memory for a header of %llu bytes",
+                        (unsigned long long)bytes);
+    if (read_at(sh->fd, LENGTH_BYTES, sh->header, (size_t)bytes))
+        return complain(&c, E_IO, "cannot read");
+    return safetensors_parse(&w->list, sh->header, (size_t)bytes, sh->bytes,
+                             (uint16_t)(w->n_shards - 1), &c);
+}
+
+static bool plain_name(const char *name)
+{
+    static const char end[] = ".safetensors";
+    size_t n = strlen(name);
+    return n > strlen(end) && n < 256 && name[0] != '.' && !strchr(name, '/') &&
+           strcmp(name + n - strlen(end), end) == 0;
+}
+
+static const struct shard *find_shard(const struct weights *w, const char *name)
+{
+    /* Neighbours in the map mostly share a file. */
+    for (int32_t i = w->n_shards - 1; i >= 0; i--) {
+        if (strcmp(w->shard[i].name, name) == 0)
+            return &w->shard[i];
+    }
+    return NULL;
+}
+
+static enum status open_shards(struct weights *w, const char *dir, const cJSON *map, char *err,
+                               size_t err_size)
+{
+    struct complaint c = {.file = index_name, .text = err, .size = err_size};
+    if (!cJSON_IsObject(map) || !map->child)
+        return complain(&c, E_FORMAT, "\"weight_map\" must be an object of file names");
+    const cJSON *v;
+    cJSON_ArrayForEach(v, map)
+    {
+        if (!cJSON_IsString(v) || !plain_name(v->valuestring))
+            return complain(&c, E_FORMAT, "tensor \"%.128s\" is not given a plain file name",
+                            v->string);
+        if (find_shard(w, v->valuestring))
+            continue;
+        if (w->n_shards == SHARDS_MAX)
+            return complain(&c, E_FORMAT, "more than %d files", SHARDS_MAX);
+        enum status s = open_shard(w, dir, v->valuestring, err, err_size);
+        if (s)
+            return s;
+    }
+    return OK;
+}
+
+static enum status check_map(const struct weights *w, const cJSON *map, const struct complaint *c)
+{
+    const cJSON *v;
+    cJSON_ArrayForEach(v, map)
+    {
+        const struct tensor *t = weights_find(w, v->string);
+        if (!t || strcmp(weights_file(w, t), v->valuestring) != 0)
+            return complain(c, E_FORMAT, "tensor \"%.128s\" is not in %s", v->string,
+                            v->valuestring);
+    }
+    return OK;
+}
+
+static enum status sort_names(struct weights *w, char *err, size_t err_size)
+{
+    struct tensor *t = w->list.item;
+    if (w->list.n > 1)
+        qsort(t, w->list.n, sizeof(*t), by_name);
+    for (size_t i = 1; i < w->list.n; i++) {
+        struct complaint c = {.file = weights_file(w, &t[i]), .text = err, .size = err_size};
+        if (by_name(&t[i - 1], &t[i]) == 0)
+            return complain(&c, E_FORMAT, "tensor \"%.*s\" occurs twice", shown(&t[i]), t[i].name);
+    }
+    return OK;
+}
+
+static enum status open_index(struct weights *w, const char *dir, char *err, size_t err_size)
+{
+    struct complaint c = {.file = index_name, .text = err, .size = err_size};
+    cJSON *root = NULL;
+    enum status s = json_load(&root, dir, INDEX_BYTES_MAX, INDEX_NODES_MAX, &c);
+    if (s)
+        return s;
+    const cJSON *map = json_get(root, "weight_map");
+    s = open_shards(w, dir, map, err, err_size);
+    if (!s)
+        s = sort_names(w, err, err_size);
+    if (!s)
+        s = check_map(w, map, &c);
+    cJSON_Delete(root);
+    return s;
+}
+
+static enum status open_single(struct weights *w, const char *dir, char *err, size_t err_size)
+{
+    enum status s = open_shard(w, dir, single_name, err, err_size);
+    return s ? s : sort_names(w, err, err_size);
+}
+
+enum status weights_open(struct weights **out, const char *dir, char *err, size_t err_size)
+{
+    struct complaint c = {.file = single_name, .text = err, .size = err_size};
+    enum status s = E_NOMEM;
+    struct weights *w = calloc(1, sizeof(*w));
+    if (!w)
+        return complain(&c, E_NOMEM, "no memory");
+    w->shard = calloc(SHARDS_MAX, sizeof(*w->shard));
+    if (!w->shard) {
+        (void)complain(&c, E_NOMEM, "no memory");
+        goto fail;
+    }
+    /* The single file wins, as it does elsewhere; its absence is what is reported when
+     * neither is there. */
+    bool sharded = !file_present(dir, single_name) && file_present(dir, index_name);
+    s = sharded ? open_index(w, dir, err, err_size) : open_single(w, dir, err, err_size);
+    if (s)
+        goto fail;
+    *out = w;
+    return OK;
+fail:
+    weights_close(w);
+    return s;
+}
+
+void weights_close(struct weights *w)
+{
+    if (!w)
+        return;
+    for (int32_t i = 0; i < w->n_shards; i++) {
+        if (w->shard[i].fd >= 0)
+            close(w->shard[i].fd);
+        free(w->shard[i].header);
+        free(w->shard[i].name);
+    }
+    free(w->shard);
+    free(w->list.item);
+    free(w);
+}
+
+const struct tensor *weights_find(const struct weights *w, const char *name)
+{
+    struct tensor key = {.name = name, .name_bytes = (uint32_t)strlen(name)};
+    if (w->list.n == 0)
+        return NULL;
+    return bsearch(&key, w->list.item, w->list.n, sizeof(key), by_name);
+}
+
+const char *weights_file(const struct weights *w, const struct tensor *t)
+{
+    return w->shard[t->shard].name;
+}
+
+enum status weights_read(const struct weights *w, const struct tensor *t, uint64_t offset, void *to,
+                         size_t bytes)
+{
+    if (offset > t->bytes || bytes > t->bytes - offset)
+        return E_IO;
+    return read_at(w->shard[t->shard].fd, t->begin + offset, to, bytes);
+}

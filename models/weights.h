@@ -1,0 +1,63 @@
+#ifndef MODELS_WEIGHTS_H
+#define MODELS_WEIGHTS_H
+
+#include "models/jsonfile.h"
+
+/* The tensors of a model directory: model.safetensors, or the shards that
+ * model.safetensors.index.json names. Opening reads and checks the headers; the data
+ * is read piece by piece into the caller's memory and never mapped, so a file that
+ * shrinks under us is an error and not a signal. Immutable once open: several threads
+ * may read. */
+
+enum {
+    HEADER_BYTES_MAX = 100000000, /* the format's own limit */
+    TENSORS_MAX = 1 << 18,
+    SHARDS_MAX = 512,
+    RANK_MAX = 8,
+};
+
+enum dtype { DTYPE_OTHER, DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
+
+struct tensor {
+    const char *name; /* not terminated, inside the header */
+    uint32_t name_bytes;
+    uint16_t shard;
+    uint8_t dtype; /* enum dtype */
+    uint8_t rank;
+    uint64_t dim[2]; /* the first two; what has more is of no use here */
+    uint64_t begin;  /* offset in the file */
+    uint64_t bytes;
+};
+
+struct tensor_list {
+    struct tensor *item; /* [n] */
+    size_t n;
+    size_t room;
+};
+
+struct weights;
+
+enum status weights_open(struct weights **out, const char *dir, char *err,
+                         size_t err_size) MUST_CHECK;
+void weights_close(struct weights *w); /* NULL is fine */
+
+/* NULL: there is none of that name. */
+const struct tensor *weights_find(const struct weights *w, const char *name);
+const char *weights_file(const struct weights *w, const struct tensor *t);
+
+/* Bytes offset .. offset + bytes of the tensor's data. E_IO: they are not there. */
+enum status weights_read(const struct weights *w, const struct tensor *t, uint64_t offset, void *to,
+                         size_t bytes) MUST_CHECK;
+
+size_t dtype_bytes(enum dtype d); /* of one element; 0 for DTYPE_OTHER */
+
+/* The two halves of reading one file's header, apart so that they can be fuzzed.
+ * safetensors_measure(): first is the file's beginning, *bytes the header's length.
+ * safetensors_parse(): appends the header's tensors; their names point into it. */
+enum status safetensors_measure(const uint8_t first[8], uint64_t file_bytes, uint64_t *bytes,
+                                const struct complaint *c) MUST_CHECK;
+enum status safetensors_parse(struct tensor_list *l, const char *header, size_t bytes,
+                              uint64_t file_bytes, uint16_t shard,
+                              const struct complaint *c) MUST_CHECK;
+
+#endif

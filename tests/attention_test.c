@@ -1,0 +1,375 @@
+#include "tests/ops_rig.h"
+
+/* Aim: rope_store puts rotated keys and values where the block table says, and
+ * attention over what is stored equals a softmax in double; and a sequence taken
+ * whole, in chunks or token by token, alone or in company, gives the same bits.
+ * Negative space: contexts of one token, one less, one more and exactly a block
+ * or 256 (the chunk of the cpu backend), blocks in shuffled order, head sizes 8 to
+ * 128 and one that is no multiple of 16, one to eight query heads per kv head, a
+ * long sequence beside very short ones, other sequences' blocks holding NaN. */
+
+enum { SEQS_MAX = 6 };
+
+struct attention_case {
+    int32_t n_heads;
+    int32_t n_kv_heads;
+    int32_t head_dim;
+    int32_t block_tokens;
+    enum number kind;
+    int32_t n_seqs;
+    int32_t context[SEQS_MAX];
+};
+
+static const struct attention_case attention_cases[] = {
+    {1, 1, 8, 16, NUM_F32, 1, {1}},
+    {4, 4, 64, 16, NUM_Q8, 2, {16, 17}},
+    {8, 1, 64, 16, NUM_Q8, 3, {1, 33, 2}},
+    {4, 2, 80, 16, NUM_F32, 2, {31, 5}},
+    {6, 2, 128, 32, NUM_Q8, 2, {32, 65}},
+    {2, 2, 10, 8, NUM_Q8, 2, {8, 9}},
+    {4, 4, 64, 16, NUM_F32, 6, {1, 255, 1, 256, 257, 3}},
+    {8, 1, 128, 16, NUM_Q8, 2, {513, 1}},
+};
+
+/* All the sequences of a case, laid out in rows one after the other. */
+struct scene {
+    const struct attention_case *c;
+    size_t row_dim;
+    size_t total; /* tokens */
+    size_t cache; /* elements of keys */
+    int32_t table_stride;
+    int32_t n_blocks;
+    int32_t *table; /* [n_seqs][table_stride] */
+    float *qkv;     /* [total][row_dim] */
+    float *freq;    /* [head_dim / 2] */
+    int32_t start[SEQS_MAX + 1];
+};
+
+static void scene_make(struct scene *s, const struct attention_case *c)
+{
+    *s = (struct scene){.c = c};
+    s->row_dim = (size_t)(c->n_heads + 2 * c->n_kv_heads) * (size_t)c->head_dim;
+    for (int32_t i = 0; i < c->n_seqs; i++) {
+        int32_t blocks = (c->context[i] + c->block_tokens - 1) / c->block_tokens;
+        s->table_stride = blocks > s->table_stride ? blocks : s->table_stride;
+        s->start[i + 1] = s->start[i] + c->context[i];
+    }
+    s->total = (size_t)s->start[c->n_seqs];
+    s->n_blocks = c->n_seqs * s->table_stride + 1;
+    s->cache = (size_t)s->n_blocks * (size_t)(c->n_kv_heads * c->block_tokens * c->head_dim);
+    s->qkv = random_floats(s->total * s->row_dim, 3);
+    /* Some scores are far above the rest, so that the maximum matters. */
+    for (size_t i = 0; i < s->total * s->row_dim; i += 7)
+        s->qkv[i] *= 8.0f;
+    s->freq = calloc((size_t)c->head_dim / 2, sizeof(*s->freq));
+    s->table = calloc((size_t)(c->n_seqs * s->table_stride), sizeof(*s->table));
+    assert_non_null(s->freq);
+    assert_non_null(s->table);
+    for (int32_t i = 0; i < c->head_dim / 2; i++)
+        s->freq[i] = powf(10000.0f, -2.0f * (float)i / (float)c->head_dim);
+    /* Shuffled; block 0 belongs to nobody. */
+    uint64_t random = 9;
+    for (int32_t i = 0; i < c->n_seqs * s->table_stride; i++) {
+        int32_t j = random_below(&random, i + 1);
+        s->table[i] = s->table[j];
+        s->table[j] = i + 1;
+    }
+}
+
+static void scene_free(struct scene *s)
+{
+    free(s->table);
+    free(s->qkv);
+    free(s->freq);
+}
+
+/* Cache on the backend; everything not stored later is poison. */
+static struct kv_layer cache_put(struct rig *rig, const struct scene *s)
+{
+    struct kv_layer kv = {.kind = s->c->kind};
+    size_t scales = s->cache / (size_t)s->c->head_dim;
+    float *poison = malloc(s->cache * sizeof(*poison));
+    assert_non_null(poison);
+    for (size_t i = 0; i < s->cache; i++)
+        poison[i] = NAN;
+    if (kv.kind == NUM_Q8) {
+        kv.key_q = rig_put(rig, NULL, s->cache);
+        kv.value_q = rig_put(rig, NULL, s->cache);
+        kv.key_scale = rig_put(rig, poison, scales * sizeof(float));
+        kv.value_scale = rig_put(rig, poison, scales * sizeof(float));
+    } else {
+        kv.key_f = rig_put(rig, poison, s->cache * sizeof(float));
+        kv.value_f = rig_put(rig, poison, s->cache * sizeof(float));
+    }
+    free(poison);
+    return kv;
+}
+
+static void cache_release(struct rig *rig, const struct kv_layer *kv)
+{
+    rig->o->release(rig->o, kv->key_q);
+    rig->o->release(rig->o, kv->value_q);
+    rig->o->release(rig->o, kv->key_scale);
+    rig->o->release(rig->o, kv->value_scale);
+    rig->o->release(rig->o, kv->key_f);
+    rig->o->release(rig->o, kv->value_f);
+}
+
+/* One step: of each sequence i the tokens from[i] .. to[i] - 1. Gives the rotated
+ * rows in qkv and the results in y, both at the rows of the scene. */
+static void step_run(struct rig *rig, const struct scene *s, const struct kv_layer *kv,
+                     const int32_t *from, const int32_t *to, float *qkv, float *y)
+{
+    const struct attention_case *c = s->c;
+    size_t y_dim = (size_t)(c->n_heads * c->head_dim);
+    int32_t *position = calloc(s->total + 1, sizeof(int32_t));
+    int32_t *row_seq = calloc(s->total + 1, sizeof(int32_t));
+    float *rows = calloc(s->total * s->row_dim, sizeof(float));
+    assert_true(position && row_seq && rows);
+    int32_t seq_start[SEQS_MAX + 1] = {0};
+    int32_t n = 0;
+    int32_t longest = 0;
+    for (int32_t i = 0; i < c->n_seqs; i++) {
+        for (int32_t t = from[i]; t < to[i]; t++) {
+            position[n] = t;
+            row_seq[n] = i;
+            memcpy(rows + (size_t)n++ * s->row_dim, s->qkv + (size_t)(s->start[i] + t) * s->row_dim,
+                   s->row_dim * sizeof(float));
+        }
+        seq_start[i + 1] = n;
+        longest = to[i] > longest ? to[i] : longest;
+    }
+    size_t n_rows = (size_t)n;
+    struct step_view view = {
+        .n_rows = n,
+        .n_seqs = c->n_seqs,
+        .position = rig_put(rig, position, n_rows * sizeof(int32_t)),
+        .row_seq = rig_put(rig, row_seq, n_rows * sizeof(int32_t)),
+        .seq_start = rig_put(rig, seq_start, sizeof(seq_start)),
+        .block_table =
+            rig_put(rig, s->table, (size_t)(c->n_seqs * s->table_stride) * sizeof(int32_t)),
+        .table_stride = s->table_stride,
+        .kv_len_max = longest,
+    };
+    const struct head_shape shape = {
+        .n_heads = c->n_heads,
+        .n_kv_heads = c->n_kv_heads,
+        .head_dim = c->head_dim,
+        .block_tokens = c->block_tokens,
+        .rope_freq = rig_put(rig, s->freq, (size_t)c->head_dim / 2 * sizeof(float)),
+    };
+    float *dqkv = rig_put(rig, rows, n_rows * s->row_dim * sizeof(float));
+    float *dy = rig_put(rig, NULL, n_rows * y_dim * sizeof(float));
+    rig_begin(rig);
+    rig->o->rope_store(rig->o, dqkv, kv, &view, &shape);
+    rig->o->attention(rig->o, dy, dqkv, kv, &view, &shape);
+    rig_end(rig);
+    float *host_qkv = rig_take(rig, dqkv, n_rows * s->row_dim * sizeof(float));
+    float *host_y = rig_take(rig, dy, n_rows * y_dim * sizeof(float));
+    for (size_t row = 0; row < n_rows; row++) {
+        size_t at = (size_t)(s->start[row_seq[row]] + position[row]);
+        memcpy(qkv + at * s->row_dim, host_qkv + row * s->row_dim, s->row_dim * sizeof(float));
+        memcpy(y + at * y_dim, host_y + row * y_dim, y_dim * sizeof(float));
+    }
+    free(host_qkv);
+    free(host_y);
+    free(position);
+    free(row_seq);
+    free(rows);
+    rig->o->release(rig->o, (void *)view.position);
+    rig->o->release(rig->o, (void *)view.row_seq);
+    rig->o->release(rig->o, (void *)view.seq_start);
+    rig->o->release(rig->o, (void *)view.block_table);
+    rig->o->release(rig->o, (void *)shape.rope_freq);
+}
+
+/* Rotated by hand, element i of a head at a position. */
+static double rotated(const struct scene *s, const float *head, int32_t i, int32_t position)
+{
+    int32_t half = s->c->head_dim / 2;
+    double angle = (double)((float)position * s->freq[i % half]);
+    double a = (double)head[i % half];
+    double b = (double)head[i % half + half];
+    return i < half ? a * cos(angle) - b * sin(angle) : b * cos(angle) + a * sin(angle);
+}
+
+/* Keys or values on the host as floats, in storage order. */
+static float *cache_read(struct rig *rig, const struct scene *s, const struct kv_layer *kv,
+                         bool keys)
+{
+    size_t dim = (size_t)s->c->head_dim;
+    float *x = malloc(s->cache * sizeof(*x));
+    assert_non_null(x);
+    if (kv->kind == NUM_F32) {
+        rig->o->download(rig->o, x, keys ? kv->key_f : kv->value_f, s->cache * sizeof(*x));
+        return x;
+    }
+    int8_t *q = malloc(s->cache);
+    float *scale = malloc(s->cache / dim * sizeof(*scale));
+    assert_true(q && scale);
+    rig->o->download(rig->o, q, keys ? kv->key_q : kv->value_q, s->cache);
+    rig->o->download(rig->o, scale, keys ? kv->key_scale : kv->value_scale,
+                     s->cache / dim * sizeof(*scale));
+    for (size_t i = 0; i < s->cache; i++)
+        x[i] = (float)q[i] * scale[i / dim];
+    free(q);
+    free(scale);
+    return x;
+}
+
+static size_t place_of(const struct scene *s, int32_t seq, int32_t kv_head, int32_t position)
+{
+    const struct attention_case *c = s->c;
+    int32_t block = s->table[seq * s->table_stride + position / c->block_tokens];
+    return (size_t)((block * c->n_kv_heads + kv_head) * c->block_tokens +
+                    position % c->block_tokens) *
+           (size_t)c->head_dim;
+}
+
+static void check_stored(const struct scene *s, const float *keys, const float *values,
+                         const float *qkv)
+{
+    const struct attention_case *c = s->c;
+    size_t dim = (size_t)c->head_dim;
+    for (int32_t seq = 0; seq < c->n_seqs; seq++) {
+        for (int32_t t = 0; t < c->context[seq]; t++) {
+            size_t at = (size_t)(s->start[seq] + t) * s->row_dim;
+            for (int32_t h = 0; h < c->n_heads; h++) {
+                for (int32_t i = 0; i < c->head_dim; i++) {
+                    size_t e = at + (size_t)h * dim + (size_t)i;
+                    double want = rotated(s, s->qkv + at + (size_t)h * dim, i, t);
+                    assert_near((double)qkv[e], want, 2e-5, "query", e);
+                }
+            }
+            for (int32_t h = 0; h < c->n_kv_heads; h++) {
+                const float *key = s->qkv + at + (size_t)(c->n_heads + h) * dim;
+                const float *value = key + (size_t)c->n_kv_heads * dim;
+                size_t place = place_of(s, seq, h, t);
+                /* Magnitudes reach 8 * sqrt(2): half a step of the quantization. */
+                double step = c->kind == NUM_Q8 ? 12.0 / 127.0 / 2.0 : 0.0;
+                for (int32_t i = 0; i < c->head_dim; i++) {
+                    assert_near((double)keys[place + (size_t)i], rotated(s, key, i, t), step + 2e-5,
+                                "key", place + (size_t)i);
+                    assert_near((double)values[place + (size_t)i], (double)value[i], step + 1e-6,
+                                "value", place + (size_t)i);
+                }
+            }
+        }
+    }
+}
+
+static void attend_one(const struct scene *s, const float *keys, const float *values,
+                       const float *query, int32_t seq, int32_t kv_head, int32_t position,
+                       double *out)
+{
+    int32_t dim = s->c->head_dim;
+    double *score = calloc((size_t)position + 1, sizeof(*score));
+    assert_non_null(score);
+    double most = -1e300;
+    for (int32_t t = 0; t <= position; t++) {
+        const float *key = keys + place_of(s, seq, kv_head, t);
+        for (int32_t i = 0; i < dim; i++)
+            score[t] += (double)query[i] * (double)key[i] / sqrt((double)dim);
+        most = fmax(most, score[t]);
+    }
+    double sum = 0.0;
+    memset(out, 0, (size_t)dim * sizeof(*out));
+    for (int32_t t = 0; t <= position; t++) {
+        const float *value = values + place_of(s, seq, kv_head, t);
+        double p = exp(score[t] - most);
+        sum += p;
+        for (int32_t i = 0; i < dim; i++)
+            out[i] += p * (double)value[i];
+    }
+    for (int32_t i = 0; i < dim; i++)
+        out[i] /= sum;
+    free(score);
+}
+
+static void check_attention(const struct rig *rig, const struct scene *s, const float *keys,
+                            const float *values, const float *qkv, const float *y)
+{
+    const struct attention_case *c = s->c;
+    size_t dim = (size_t)c->head_dim;
+    double *want = calloc(dim, sizeof(*want));
+    assert_non_null(want);
+    double bound = rig->cpu ? 1e-4 : 5e-2;
+    for (int32_t seq = 0; seq < c->n_seqs; seq++) {
+        for (int32_t t = 0; t < c->context[seq]; t++) {
+            size_t row = (size_t)(s->start[seq] + t);
+            for (int32_t h = 0; h < c->n_heads; h++) {
+                const float *query = qkv + row * s->row_dim + (size_t)h * dim;
+                const float *got = y + (row * (size_t)c->n_heads + (size_t)h) * dim;
+                attend_one(s, keys, values, query, seq, h / (c->n_heads / c->n_kv_heads), t, want);
+                for (size_t i = 0; i < dim; i++)
+                    assert_near((double)got[i], want[i], bound, "attention", row);
+            }
+        }
+    }
+    free(want);
+}
+
+/* The whole of every sequence in one step, then the same tokens in uneven pieces
+ * on another number of threads. */
+static void scene_test(const struct attention_case *c, int32_t threads)
+{
+    struct scene s;
+    scene_make(&s, c);
+    size_t y_size = s.total * (size_t)(c->n_heads * c->head_dim) * sizeof(float);
+    float *qkv = calloc(s.total * s.row_dim, sizeof(float));
+    float *whole = calloc(1, y_size);
+    float *pieces = calloc(1, y_size);
+    assert_true(qkv && whole && pieces);
+
+    struct rig rig = rig_open(threads);
+    struct kv_layer kv = cache_put(&rig, &s);
+    const int32_t zero[SEQS_MAX] = {0};
+    step_run(&rig, &s, &kv, zero, c->context, qkv, whole);
+    float *keys = cache_read(&rig, &s, &kv, true);
+    float *values = cache_read(&rig, &s, &kv, false);
+    check_stored(&s, keys, values, qkv);
+    check_attention(&rig, &s, keys, values, qkv, whole);
+    free(keys);
+    free(values);
+    cache_release(&rig, &kv);
+    rig_close(&rig);
+
+    rig = rig_open(threads % 3 + 1);
+    kv = cache_put(&rig, &s);
+    int32_t from[SEQS_MAX] = {0};
+    int32_t to[SEQS_MAX] = {0};
+    for (int32_t step = 0; step < 6; step++) {
+        int32_t n_rows = 0;
+        /* Sequence i joins at step i % 2; the last token always comes alone. */
+        for (int32_t i = 0; i < c->n_seqs; i++) {
+            int32_t share = (c->context[i] - 1) * (step - i % 2 + 1) / 4;
+            share = share < 0 ? 0 : share;
+            share = share > c->context[i] - 1 ? c->context[i] - 1 : share;
+            from[i] = to[i];
+            to[i] = step == 5 ? c->context[i] : share;
+            n_rows += to[i] - from[i];
+        }
+        if (n_rows > 0)
+            step_run(&rig, &s, &kv, from, to, qkv, pieces);
+    }
+    assert_memory_equal(pieces, whole, y_size);
+    cache_release(&rig, &kv);
+    rig_close(&rig);
+    free(qkv);
+    free(whole);
+    free(pieces);
+    scene_free(&s);
+}
+
+static void test_attention(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(attention_cases); i++)
+        scene_test(&attention_cases[i], 1 + (int32_t)i % 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_attention)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
