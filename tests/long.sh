@@ -57,3 +57,28 @@ for fuzzer in "$root"/build/fuzz/fuzz_*; do
     name=${fuzzer##*/fuzz_}
     suite "fuzz $name, $fuzz_runs runs" fuzz "$name"
 done
+
+# The registry of npm must be reachable; nothing else of this script leaves the machine.
+clients() {
+    local status=0 scratch="$root/build/clients" log="$root/build/clients.log"
+    mkdir -p "$scratch"
+    cp "$root"/tests/clients/* "$scratch"
+    (cd "$scratch" && npm install --silent --no-audit --no-fund >&2) || status=$?
+    if [ "$status" -ne 0 ]; then
+        echo "skipped: npm cannot install the clients"
+        return
+    fi
+    "$root/build/cpu/firstlight" serve --port 8431 2>"$log" &
+    local server=$!
+    for _ in $(seq 100); do
+        grep -q ready "$log" && break
+        sleep 0.1
+    done
+    (cd "$scratch" && node clients.mjs http://127.0.0.1:8431) || status=$?
+    kill "$server"
+    wait "$server" || status=$?
+    return "$status"
+}
+
+install_missing npm
+suite "clients (OpenAI, Cloudflare, workerd)" clients

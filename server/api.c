@@ -1,0 +1,362 @@
+#include "server/api.h"
+
+#include "server/models_list.h"
+#include "server/target.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* A route is a row: method, pattern, handler, the wire format whose errors it speaks, and
+ * whether it is open to those without a key. The pattern is also its name in the
+ * metrics, so what a client types never becomes a label. */
+
+struct call {
+    struct api *api;
+    struct conn *conn;
+    const struct http_request *r;
+    const char *query;
+    const char *tail; /* what "**" stands for, or NULL */
+    struct exchange x;
+};
+
+typedef void (*route_fn)(struct call *k);
+
+struct route {
+    const char *method;
+    const char *pattern;
+    route_fn handle;
+    const struct wire *wire;
+    bool open;
+};
+
+enum { MODEL_NAME_MAX = 256, FORWARD_MAX = 1024 };
+
+static void error_text(struct call *k, enum api_error_kind kind, const char *text)
+{
+    struct api_error e;
+    api_error_set(&e, kind, NULL, text);
+    reply_error(&k->x, k->conn, &e, NULL);
+}
+
+static void send_text(struct call *k, int code, const char *type, struct buf *body)
+{
+    reply_whole(&k->x, k->conn, code, type, NULL, body);
+    reply_log(&k->x, code, 0, 0, 0);
+    buf_free(body);
+}
+
+/* -- generating -- */
+
+static void on_generate(struct call *k)
+{
+    stream_start(k->api->env, k->conn, &k->x, NULL, k->r);
+}
+
+static void on_workers_rest(struct call *k)
+{
+    char model[MODEL_NAME_MAX];
+    if (!target_decode(model, sizeof(model), k->tail, strlen(k->tail), false)) {
+        error_text(k, API_NO_ROUTE, NULL);
+        return;
+    }
+    stream_start(k->api->env, k->conn, &k->x, model, k->r);
+}
+
+/* What the packages of 2023 speak: version 1 and 2, gzipped tensors. Answered as Workers AI
+ * answers it. */
+static void refuse_old_sdk(struct call *k)
+{
+    static const char text[] = "Request trying to use deprecated SDK version";
+    struct buf body = {0};
+    buf_printf(&body,
+               "{\"internalCode\":5019,\"httpCode\":405,\"message\":\"AiError: %s\","
+               "\"name\":\"AiError\",\"description\":\"%s\",\"requestId\":\"%s\"}",
+               text, text, k->x.uuid);
+    k->api->env->metrics->refused[API_UNSUPPORTED]++;
+    send_text(k, 405, "application/json", &body);
+}
+
+/* The model stands in a header, perhaps behind a prefix: "x:@cf/meta/...". */
+static void on_workers_binding(struct call *k)
+{
+    const char *model = http_header(k->r, "cf-consn-model-id");
+    char version[8];
+    if (!target_param(k->query, "version", version, sizeof(version)) || strcmp(version, "3") != 0) {
+        refuse_old_sdk(k);
+        return;
+    }
+    if (!model || !model[0]) {
+        error_text(k, API_BAD_FIELD, "Request is missing headers or body: cf-consn-model-id");
+        return;
+    }
+    const char *colon = strchr(model, ':');
+    if (colon && !registry_find(k->api->env->registry, model))
+        model = colon + 1;
+    stream_start(k->api->env, k->conn, &k->x, model, k->r);
+}
+
+/* -- telling -- */
+
+static bool ready_to_tell(struct call *k)
+{
+    if (k->api->env->ready)
+        return true;
+    error_text(k, API_NOT_READY, NULL);
+    return false;
+}
+
+static void on_models(struct call *k)
+{
+    struct buf body = {0};
+    if (!ready_to_tell(k))
+        return;
+    models_list_openai(&body, k->api->env->registry);
+    send_text(k, 200, "application/json", &body);
+}
+
+static void on_model(struct call *k)
+{
+    char name[MODEL_NAME_MAX];
+    struct buf body = {0};
+    struct api_error e;
+    if (!ready_to_tell(k))
+        return;
+    if (!target_decode(name, sizeof(name), k->tail, strlen(k->tail), false)) {
+        error_text(k, API_NO_ROUTE, NULL);
+        return;
+    }
+    const struct served *m = registry_find(k->api->env->registry, name);
+    if (!m) {
+        api_error_no_model(&e, k->x.wire, name);
+        reply_error(&k->x, k->conn, &e, NULL);
+        return;
+    }
+    models_list_one(&body, m, name);
+    send_text(k, 200, "application/json", &body);
+}
+
+static void on_models_search(struct call *k)
+{
+    struct buf body = {0};
+    if (!ready_to_tell(k))
+        return;
+    models_list_workers(&body, k->api->env->registry, k->query);
+    send_text(k, 200, "application/json", &body);
+}
+
+static void on_health(struct call *k)
+{
+    static const char *const words[] = {
+        [HEALTH_LOADING] = "loading", [HEALTH_OK] = "ok",           [HEALTH_LEAVING] = "draining",
+        [HEALTH_FAILED] = "failed",   [HEALTH_STALLED] = "stalled",
+    };
+    struct buf body = {0};
+    enum api_health h = k->api->health;
+    buf_printf(&body, "{\"status\":\"%s\"}\n", words[h]);
+    send_text(k, h == HEALTH_OK ? 200 : 503, "application/json", &body);
+}
+
+static void on_live(struct call *k)
+{
+    struct buf body = {0};
+    buf_text(&body, "{\"status\":\"ok\"}\n");
+    send_text(k, 200, "application/json", &body);
+}
+
+static void on_version(struct call *k)
+{
+    struct buf body = {0};
+    buf_printf(&body, "{\"version\":\"%s\"}\n", FIRSTLIGHT_VERSION);
+    send_text(k, 200, "application/json", &body);
+}
+
+static void on_metrics(struct call *k)
+{
+    const struct api *a = k->api;
+    const struct served *m = &a->env->registry->model[0];
+    struct buf body = {0};
+    struct metrics_view view = {
+        .model = m->names.name[0],
+        .kv_numbers = a->options->kv == NUMBERS_F32 ? "f32" : "q8",
+        .backend = m->sched ? m->backend : options_backend(a->options),
+        .prefix_cache = !a->options->no_prefix_cache,
+        .draining = a->health == HEALTH_LEAVING,
+        .connections = conn_set_count(a->conns),
+        .queue_limit = a->env->live_max,
+    };
+    if (m->sched)
+        sched_stats(m->sched, &view.sched);
+    metrics_write(&body, a->env->metrics, &view);
+    send_text(k, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
+}
+
+static void on_hello(struct call *k)
+{
+    struct buf body = {0};
+    buf_printf(&body,
+               "Firstlight %s serves %s.\n\n"
+               "  POST /v1/chat/completions  /v1/completions\n"
+               "  POST /client/v4/accounts/{any}/ai/run/{model}  /run?version=3\n"
+               "  GET  /v1/models  /health  /version  /metrics\n\n"
+               "curl -sN http://%s/v1/chat/completions -d '{\"stream\":true,\"messages\":"
+               "[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]}'\n",
+               FIRSTLIGHT_VERSION, k->api->env->registry->model[0].names.name[0], k->api->address);
+    send_text(k, 200, "text/plain; charset=utf-8", &body);
+}
+
+static void on_proxy(struct call *k);
+
+static const struct route routes[] = {
+    {"POST", "/v1/chat/completions", on_generate, &wire_chat, false},
+    {"POST", "/chat/completions", on_generate, &wire_chat, false},
+    {"POST", "/v1/completions", on_generate, &wire_completions, false},
+    {"POST", "/completions", on_generate, &wire_completions, false},
+    {"GET", "/v1/models", on_models, &wire_chat, false},
+    {"GET", "/models", on_models, &wire_chat, false},
+    {"GET", "/v1/models/**", on_model, &wire_chat, false},
+    {"GET", "/models/**", on_model, &wire_chat, false},
+    {"POST", "/client/v4/accounts/*/ai/v1/chat/completions", on_generate, &wire_chat, false},
+    {"POST", "/client/v4/accounts/*/ai/v1/completions", on_generate, &wire_completions, false},
+    {"GET", "/client/v4/accounts/*/ai/models/search", on_models_search, &wire_workers_rest, false},
+    {"POST", "/client/v4/accounts/*/ai/run/proxy", on_proxy, &wire_workers_binding, false},
+    {"GET", "/client/v4/accounts/*/ai/run/proxy", on_proxy, &wire_workers_binding, false},
+    {"POST", "/client/v4/accounts/*/ai/run/**", on_workers_rest, &wire_workers_rest, false},
+    {"POST", "/run", on_workers_binding, &wire_workers_binding, false},
+    {"POST", "/ai-gateway/run", on_workers_binding, &wire_workers_binding, false},
+    {"GET", "/ai-api/models/search", on_models_search, &wire_workers_binding, false},
+    {"GET", "/health", on_health, &wire_chat, true},
+    {"GET", "/health/ready", on_health, &wire_chat, true},
+    {"GET", "/health/live", on_live, &wire_chat, true},
+    {"GET", "/readyz", on_health, &wire_chat, true},
+    {"GET", "/livez", on_live, &wire_chat, true},
+    {"GET", "/ping", on_health, &wire_chat, true},
+    {"GET", "/version", on_version, &wire_chat, true},
+    {"GET", "/metrics", on_metrics, &wire_chat, true},
+    {"GET", "/", on_hello, &wire_chat, true},
+};
+
+/* HEAD is a GET whose body the connection leaves out. */
+static bool method_fits(const char *route, const char *method)
+{
+    return strcmp(route, method) == 0 || (strcmp(route, "GET") == 0 && strcmp(method, "HEAD") == 0);
+}
+
+/* The route of this method and path; else one of this path alone, then *wrong_method. */
+static const struct route *route_find(const char *method, const char *path, const char **tail,
+                                      bool *wrong_method)
+{
+    const struct route *other = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
+        if (!target_matches(routes[i].pattern, path, tail))
+            continue;
+        if (method_fits(routes[i].method, method)) {
+            *wrong_method = false;
+            return &routes[i];
+        }
+        if (!other)
+            other = &routes[i];
+    }
+    *wrong_method = other != NULL;
+    return other;
+}
+
+/* Whose error objects does a client of an unknown path read? */
+static const struct wire *wire_of_path(const char *path)
+{
+    static const struct {
+        const char *prefix;
+        const struct wire *wire;
+    } families[] = {
+        {"/client/v4/", &wire_workers_rest},       {"/run", &wire_workers_binding},
+        {"/ai-gateway", &wire_workers_binding},    {"/ai-api", &wire_workers_binding},
+        {"/to-everything", &wire_workers_binding},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(families); i++)
+        if (strncmp(path, families[i].prefix, strlen(families[i].prefix)) == 0)
+            return families[i].wire;
+    return &wire_chat;
+}
+
+/* "Authorization: Bearer KEY" or, as Workers AI has it too, "X-Auth-Key: KEY". */
+static bool may_pass(struct call *k)
+{
+    const char *key = k->api->options->api_key;
+    const char *bearer = http_header(k->r, "authorization");
+    const char *bare = http_header(k->r, "x-auth-key");
+    if (!key[0])
+        return true;
+    if (bearer && strncasecmp(bearer, "bearer ", 7) == 0)
+        bare = bearer + 7 + strspn(bearer + 7, " ");
+    if (bare && secret_equals(bare, key))
+        return true;
+    error_text(k, bare || bearer ? API_UNAUTHORIZED : API_NO_KEY, NULL);
+    return false;
+}
+
+static void dispatch(struct call *k, const char *path)
+{
+    bool wrong_method = false;
+    const struct route *route = route_find(k->r->method, path, &k->tail, &wrong_method);
+    k->x.wire = route ? route->wire : wire_of_path(path);
+    k->x.handler = route ? route->pattern : "none";
+    k->x.method = route && !wrong_method ? route->method : "other";
+    if (!route) {
+        error_text(k, API_NO_ROUTE, NULL);
+    } else if (wrong_method) {
+        char allow[32];
+        struct api_error e;
+        (void)snprintf(allow, sizeof(allow), "Allow: %s%s\r\n", route->method,
+                       strcmp(route->method, "GET") == 0 ? ", HEAD" : "");
+        api_error_set(&e, API_BAD_METHOD, NULL, NULL);
+        reply_error(&k->x, k->conn, &e, allow);
+    } else if (route->open || may_pass(k)) {
+        route->handle(k);
+    }
+}
+
+/* Older tools send everything to one route and say in a header where it should go:
+ * "X-Forwarded: https://workers-binding.ai/run?version=3". */
+static void on_proxy(struct call *k)
+{
+    char target[FORWARD_MAX];
+    const char *forwarded = http_header(k->r, "x-forwarded");
+    const char *host = forwarded ? strstr(forwarded, "://") : NULL;
+    const char *path = host ? strchr(host + 3, '/') : NULL;
+    /* The target of a proxied request is never the proxy: a path that leads here again
+     * would go round for ever. */
+    if (!path || strlen(path) >= sizeof(target) || strncmp(path, "/client/", 8) == 0) {
+        error_text(k, API_NO_ROUTE, NULL);
+        return;
+    }
+    (void)snprintf(target, sizeof(target), "%s", path);
+    char *mark = strchr(target, '?');
+    if (mark)
+        *mark = '\0';
+    k->query = mark ? mark + 1 : "";
+    dispatch(k, target);
+}
+
+void api_on_request(struct conn *c, const struct http_request *r, void *arg)
+{
+    struct api *a = arg;
+    struct call k = {.api = a, .conn = c, .r = r, .query = r->query};
+    exchange_open(&k.x, a->env->metrics, r);
+    dispatch(&k, r->path);
+}
+
+void api_on_error(struct buf *body, int code, const char *text, void *arg)
+{
+    struct api *a = arg;
+    struct api_error e;
+    enum api_error_kind kind = API_BAD_JSON;
+    if (code == 413)
+        kind = API_TOO_LARGE;
+    else if (code == 408)
+        kind = API_TIMEOUT;
+    api_error_set(&e, kind, NULL, text);
+    wire_chat.error(body, &e, "");
+    a->env->metrics->refused[kind]++;
+    metrics_http(a->env->metrics, "none", "other", code);
+}

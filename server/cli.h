@@ -1,0 +1,11 @@
+#ifndef SERVER_CLI_H
+#define SERVER_CLI_H
+
+#include "server/options.h"
+
+/* The commands that do not listen. Each returns the exit status of the process and says
+ * what went wrong in one line on stderr. */
+int cli_run(const struct options *o);
+int cli_inspect(const struct options *o);
+
+#endif

@@ -1,0 +1,122 @@
+#include "server/cli.h"
+
+#include "server/progress.h"
+#include "server/registry.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Reads headers only; what fits is worked out from sizes and from what the machine says
+ * it has. */
+
+/* Of the free memory: the rest is for activations and for the neighbours. */
+static const double usable_part = 0.9;
+
+static void line(const char *name, const char *value)
+{
+    (void)printf("%-16s %s\n", name, value);
+}
+
+static void number_line(const char *name, double value)
+{
+    (void)printf("%-16s %.0f\n", name, value);
+}
+
+static void print_shape(const struct model_info *info)
+{
+    char text[BYTES_TEXT_MAX];
+    line("architecture", info->arch);
+    (void)printf("%-16s %llu (%.2f M)\n", "parameters", (unsigned long long)info->n_params,
+                 (double)info->n_params * 1e-6);
+    bytes_text(text, info->file_bytes);
+    line("file", text);
+    bytes_text(text, info->weight_bytes);
+    line("weights held", text);
+    number_line("layers", info->n_layers);
+    number_line("dim", info->dim);
+    number_line("hidden", info->hidden);
+    number_line("heads", info->n_heads);
+    number_line("kv_heads", info->n_kv_heads);
+    number_line("head_dim", info->head_dim);
+    (void)printf("%-16s %d%s\n", "vocabulary", info->vocab,
+                 info->tied ? ", head tied to the embedding" : "");
+    (void)printf("%-16s %d tokens\n", "context", info->context_max);
+}
+
+/* Keys and values of one token over all layers. */
+static double kv_bytes_per_token(const struct model_info *info, int32_t kv)
+{
+    double heads = 2.0 * info->n_layers * info->n_kv_heads;
+    return heads * (kv == NUMBERS_F32 ? 4.0 * info->head_dim : info->head_dim + 4.0);
+}
+
+static void print_fit(const struct options *o, const struct model_info *info,
+                      const struct machine *has)
+{
+    char text[BYTES_TEXT_MAX];
+    double per_token = kv_bytes_per_token(info, o->kv);
+    int32_t context = o->context && o->context < info->context_max ? o->context : info->context_max;
+    double room = (double)has->bytes_free * usable_part - (double)info->weight_bytes;
+    if (o->kv_bytes)
+        room = (double)o->kv_bytes;
+    bytes_text(text, (uint64_t)per_token);
+    (void)printf("%-16s %s per token (%s)\n", "keys and values", text,
+                 o->kv == NUMBERS_F32 ? "f32" : "q8");
+    line("backend", has->backend);
+    bytes_text(text, has->bytes_total);
+    line("memory", text);
+    bytes_text(text, has->bytes_free);
+    line("memory free", text);
+    if (room < per_token * context) {
+        line("fits", "no: less than one sequence of full length");
+        return;
+    }
+    double tokens = room / per_token;
+    (void)printf("%-16s %.0f tokens, %.0f sequences of full length\n", "fits", tokens,
+                 tokens / context);
+}
+
+static int fail(const char *err, enum status status)
+{
+    (void)fprintf(stderr, "firstlight: %s\n", err[0] ? err : status_text(status));
+    return 1;
+}
+
+static enum status print_text_side(const struct served *m, char *err, size_t err_size)
+{
+    struct tokenizer *t = NULL;
+    struct chat *chat = NULL;
+    enum status s = tokenizer_open(&t, m->path, err, err_size);
+    if (s == OK)
+        s = chat_open(&chat, m->path, t, err, err_size);
+    if (s == OK)
+        line("chat template", chat_family(chat));
+    if (s == E_UNSUPPORTED) {
+        line("chat template", "of no known family: chat is refused, completions are served");
+        s = OK;
+    }
+    chat_close(chat);
+    tokenizer_close(t);
+    return s;
+}
+
+int cli_inspect(const struct options *o)
+{
+    char err[512] = "";
+    struct machine has;
+    struct served m;
+    memset(&m, 0, sizeof(m));
+    enum status s = served_inspect(&m, o, err, sizeof(err));
+    if (s)
+        return fail(err, s);
+    line("model", m.path);
+    line("served as", m.names.name[0]);
+    print_shape(&m.info);
+    s = print_text_side(&m, err, sizeof(err));
+    if (s == OK)
+        s = machine_look(&has, o, err, sizeof(err));
+    if (s)
+        return fail(err, s);
+    print_fit(o, &m.info, &has);
+    return 0;
+}

@@ -1,0 +1,109 @@
+#ifndef SERVER_CONN_PRIVATE_H
+#define SERVER_CONN_PRIVATE_H
+
+#include "server/conn.h"
+#include "server/request.h"
+
+#include <uv.h>
+
+/* Shared by conn.c (one connection) and conn_set.c (all of them, the clock, the door). */
+
+enum {
+    READ_BYTES = 64 * 1024,  /* one buffer for all: libuv reads and we consume at once */
+    AHEAD_BYTES = 16 * 1024, /* pipelined bytes kept before reading stops */
+    DROP_BYTES = 64 * 1024,  /* read and thrown away after the last answer */
+    SEND_BYTES = 128 * 1024, /* of the kernel, which doubles it: the most a slow reader holds */
+    LINGER_MS = 1000,        /* that the peer has to read the last answer */
+};
+
+enum conn_state {
+    CONN_IDLE,    /* no byte of a request yet */
+    CONN_READING, /* a part of a request */
+    CONN_BUSY,    /* a whole request; its answer is being made or written */
+    CONN_LINGER,  /* our side is shut; bytes are dropped until the peer closes */
+    CONN_CLOSED,  /* uv_close() was called; waits for its callback */
+};
+
+enum answer_state {
+    ANSWER_NONE,   /* on_request has been called */
+    ANSWER_STREAM, /* conn_stream() */
+    ANSWER_ENDING, /* conn_finish() while a piece is being written */
+    ANSWER_WHOLE,  /* everything has been handed to the socket */
+};
+
+/* What a connection waits for. All that wait for the same thing may wait equally long, so each
+ * list is in order of its deadlines and the clock looks at its first element only. */
+enum conn_wait {
+    WAIT_NONE, /* for us, not for the peer */
+    WAIT_IDLE,
+    WAIT_HEAD,
+    WAIT_BODY,
+    WAIT_WRITE,
+    WAIT_LINGER,
+    N_WAITS,
+};
+
+struct link {
+    struct link *prev;
+    struct link *next;
+};
+
+struct conn {
+    uv_tcp_t tcp;
+    uv_write_t write;
+    uv_shutdown_t shutdown;
+    struct conn_set *set;
+    struct link link; /* in set->wait[waits_for] */
+    enum conn_wait waits_for;
+    enum conn_state state;
+    enum answer_state answer;
+    uint64_t since_ms;       /* when the wait began */
+    struct request *request; /* NULL while idle */
+    struct buf ahead;        /* pipelined bytes; those before ahead_at are used up */
+    size_t ahead_at;
+    struct buf out;    /* the write in flight, or a head that waits for its first piece */
+    size_t write_left; /* when its progress was last looked at */
+    size_t n_dropped;
+    struct conn_source source; /* .gone is NULL when nobody waits */
+    bool reading;
+    bool writing;
+    bool peer_done;   /* the peer has shut its side, after its answer was whole */
+    bool close_after; /* this answer is the last */
+    bool chunked;     /* the stream */
+    bool no_body;     /* the answer to HEAD */
+};
+
+struct conn_set {
+    uv_loop_t *loop;
+    struct conn_limits limits;
+    struct conn_handler handler;
+    struct link wait[N_WAITS];
+    uint64_t wait_ms[N_WAITS];
+    uint64_t tick_ms;
+    int32_t n_conns;
+    bool draining;
+    bool closing;
+    uv_timer_t timer;
+    bool timer_open;
+    uv_tcp_t spare; /* takes what cannot be served, so that the listener stays awake */
+    bool spare_open;
+    uv_stream_t *waiting; /* a listener with a connection for the spare, which is in use */
+    int reserve_fd;       /* given up when there are no descriptors; -1 when it has been */
+    uint64_t n_refused;   /* since the last line about it */
+    uint64_t refused_ms;  /* when that was */
+    void (*on_empty)(void *arg);
+    void *on_empty_arg;
+    char read[READ_BYTES];
+};
+
+/* conn.c, for the set */
+void conn_start(struct conn *c); /* has just been accepted */
+void conn_expire(struct conn *c);
+void conn_kill(struct conn *c); /* any state; the rest happens in the close callback */
+void conn_reset(struct conn *c);
+
+/* conn_set.c, for a connection */
+void conn_set_wait(struct conn *c, enum conn_wait what); /* from now on */
+void conn_set_drop(struct conn *c);                      /* frees it: its handle is closed */
+
+#endif

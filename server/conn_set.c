@@ -1,0 +1,341 @@
+/* All connections: the door, the clock, and the way out.
+ *
+ * The door. A listener whose callback returns without uv_accept() stops polling for good, so every
+ * connection is accepted: into a conn, or, when there is no room or no memory for one, into the
+ * spare handle, which is closed at once. If the spare is still closing, its close callback accepts.
+ * A descriptor is kept in reserve: without one, libuv would try to accept forever, on this thread.
+ *
+ * The clock. One timer for all; each list of waiting connections is in order of deadlines, so a
+ * tick looks at the first of each list, not at ten thousand.
+ *
+ * Invariant: every conn is in exactly one list; n_conns counts them until their handle is closed.
+ */
+#include "server/conn_private.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    TICK_MS_MAX = 250,
+    TICK_MS_MIN = 5,
+    TICKS_PER_LIMIT = 8,
+    REFUSED_LOG_MS = 1000,
+    LISTEN_BACKLOG = 511,
+    KEEPALIVE_S = 30,
+    NO_FD_SLEEP_MS = 10,
+};
+
+static void link_init(struct link *head)
+{
+    head->prev = head;
+    head->next = head;
+}
+
+static void link_remove(struct link *l)
+{
+    l->prev->next = l->next;
+    l->next->prev = l->prev;
+    link_init(l);
+}
+
+static void link_append(struct link *head, struct link *l)
+{
+    l->prev = head->prev;
+    l->next = head;
+    head->prev->next = l;
+    head->prev = l;
+}
+
+static struct conn *conn_of(struct link *l)
+{
+    return CONTAINER_OF(l, struct conn, link);
+}
+
+/* -- the reserve -- */
+
+static bool take_reserve(struct conn_set *s)
+{
+    if (s->reserve_fd < 0)
+        s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return s->reserve_fd >= 0;
+}
+
+static void give_reserve(struct conn_set *s)
+{
+    if (s->reserve_fd >= 0)
+        close(s->reserve_fd);
+    s->reserve_fd = -1;
+}
+
+/* -- the way out -- */
+
+static void check_empty(struct conn_set *s)
+{
+    if (!s->closing || s->n_conns || s->timer_open || s->spare_open || !s->on_empty)
+        return;
+    void (*on_empty)(void *arg) = s->on_empty;
+    s->on_empty = NULL;
+    on_empty(s->on_empty_arg);
+}
+
+void conn_set_drop(struct conn *c)
+{
+    struct conn_set *s = c->set;
+    link_remove(&c->link);
+    free(c);
+    s->n_conns--;
+    if (s->n_conns == 0 && s->timer_open)
+        uv_timer_stop(&s->timer);
+    check_empty(s);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct conn_set *s = handle->data;
+    s->timer_open = false;
+    check_empty(s);
+}
+
+void conn_set_drain(struct conn_set *s)
+{
+    s->draining = true;
+    struct link *idle = &s->wait[WAIT_IDLE];
+    while (idle->next != idle)
+        conn_kill(conn_of(idle->next));
+}
+
+void conn_set_close(struct conn_set *s, void (*on_empty)(void *arg), void *arg)
+{
+    assert(!s->closing);
+    s->draining = true;
+    s->closing = true;
+    s->waiting = NULL;
+    s->on_empty = on_empty;
+    s->on_empty_arg = arg;
+    for (int32_t i = 0; i < N_WAITS; i++)
+        for (struct link *l = s->wait[i].next; l != &s->wait[i];) {
+            struct conn *c = conn_of(l);
+            l = l->next;
+            conn_kill(c);
+        }
+    give_reserve(s);
+    uv_close((uv_handle_t *)&s->timer, on_timer_closed);
+}
+
+void conn_set_free(struct conn_set *s)
+{
+    if (!s)
+        return;
+    assert(s->n_conns == 0);
+    assert(!s->timer_open);
+    assert(!s->spare_open);
+    free(s);
+}
+
+int32_t conn_set_count(const struct conn_set *s)
+{
+    return s->n_conns;
+}
+
+/* -- the clock -- */
+
+void conn_set_wait(struct conn *c, enum conn_wait what)
+{
+    struct conn_set *s = c->set;
+    link_remove(&c->link);
+    link_append(&s->wait[what], &c->link);
+    c->waits_for = what;
+    c->since_ms = uv_now(s->loop);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct conn_set *s = timer->data;
+    uint64_t now = uv_now(s->loop);
+    for (int32_t i = WAIT_NONE + 1; i < N_WAITS; i++) {
+        struct link *head = &s->wait[i];
+        /* Every expiry moves the first away: to another list, or to the end as of now. */
+        while (head->next != head && conn_of(head->next)->since_ms + s->wait_ms[i] <= now)
+            conn_expire(conn_of(head->next));
+    }
+}
+
+static uint64_t tick_for(const uint64_t wait_ms[N_WAITS])
+{
+    uint64_t tick = TICK_MS_MAX;
+    for (int32_t i = WAIT_NONE + 1; i < N_WAITS; i++)
+        if (wait_ms[i] / TICKS_PER_LIMIT < tick)
+            tick = wait_ms[i] / TICKS_PER_LIMIT;
+    return tick < TICK_MS_MIN ? TICK_MS_MIN : tick;
+}
+
+/* -- the door -- */
+
+enum status conn_set_open(struct conn_set **out, struct uv_loop_s *loop,
+                          const struct conn_limits *limits, const struct conn_handler *handler)
+{
+    assert(limits->conns_max > 0);
+    assert(limits->idle_ms_max && limits->head_ms_max && limits->body_ms_max);
+    assert(limits->write_ms_max);
+    struct conn_set *s = calloc(1, sizeof(*s));
+    if (!s)
+        return E_NOMEM;
+    s->loop = loop;
+    s->limits = *limits;
+    s->handler = *handler;
+    s->reserve_fd = -1;
+    (void)take_reserve(s);
+    for (int32_t i = 0; i < N_WAITS; i++)
+        link_init(&s->wait[i]);
+    s->wait_ms[WAIT_IDLE] = limits->idle_ms_max;
+    s->wait_ms[WAIT_HEAD] = limits->head_ms_max;
+    s->wait_ms[WAIT_BODY] = limits->body_ms_max;
+    s->wait_ms[WAIT_WRITE] = limits->write_ms_max;
+    s->wait_ms[WAIT_LINGER] = LINGER_MS;
+    s->tick_ms = tick_for(s->wait_ms);
+    if (uv_timer_init(loop, &s->timer)) {
+        give_reserve(s);
+        free(s);
+        return E_IO;
+    }
+    s->timer.data = s;
+    s->timer_open = true;
+    *out = s;
+    return OK;
+}
+
+/* A failed uv_accept() leaves the listener without polling; listening again is what wakes it. */
+static bool accept_into(uv_stream_t *listener, uv_tcp_t *tcp)
+{
+    if (uv_accept(listener, (uv_stream_t *)tcp) == 0)
+        return true;
+    if (!uv_is_closing((uv_handle_t *)listener) &&
+        uv_listen(listener, LISTEN_BACKLOG, listener->connection_cb))
+        log_line(LOG_ERROR, "the listener has failed and takes no more connections");
+    return false;
+}
+
+static void on_spare_closed(uv_handle_t *handle)
+{
+    struct conn_set *s = handle->data;
+    uv_stream_t *listener = s->waiting;
+    s->spare_open = false;
+    s->waiting = NULL;
+    if (!s->closing)
+        (void)take_reserve(s);
+    if (listener && !uv_is_closing((uv_handle_t *)listener))
+        conn_accept(s, listener);
+    check_empty(s);
+}
+
+/* A flood of connections shall not be a flood of lines. */
+static void note_refused(struct conn_set *s, const char *why)
+{
+    uint64_t now = uv_now(s->loop);
+    s->n_refused++;
+    if (s->refused_ms && now - s->refused_ms < REFUSED_LOG_MS)
+        return;
+    log_line(LOG_WARN, "%llu connections refused, %d are open: %s",
+             (unsigned long long)s->n_refused, (int)s->n_conns, why);
+    s->n_refused = 0;
+    s->refused_ms = now;
+}
+
+static void refuse(struct conn_set *s, uv_stream_t *listener)
+{
+    if (s->spare_open) {
+        s->waiting = listener;
+        return;
+    }
+    if (uv_tcp_init(s->loop, &s->spare)) {
+        log_line(LOG_ERROR, "a connection could not be refused");
+        return;
+    }
+    note_refused(s, s->draining ? "shutting down" : "limit reached");
+    s->spare.data = s;
+    s->spare_open = true;
+    accept_into(listener, &s->spare);
+    uv_close((uv_handle_t *)&s->spare, on_spare_closed);
+}
+
+static struct conn *conn_new(struct conn_set *s)
+{
+    struct conn *c = calloc(1, sizeof(*c));
+    if (!c)
+        return NULL;
+    if (uv_tcp_init(s->loop, &c->tcp)) {
+        free(c);
+        return NULL;
+    }
+    c->tcp.data = c;
+    c->set = s;
+    link_init(&c->link);
+    return c;
+}
+
+/* None of these changes what is right, only how soon and how much: tokens are small, dead peers
+ * are silent, and without a bound the kernel would keep megabytes for each slow reader. So a
+ * failure here is not worth a connection. */
+static void tune(struct conn *c)
+{
+    int fd;
+    int send_bytes = SEND_BYTES;
+    unsigned unacknowledged_ms = (unsigned)c->set->limits.write_ms_max;
+    uv_tcp_nodelay(&c->tcp, 1);
+    uv_tcp_keepalive(&c->tcp, 1, KEEPALIVE_S);
+    uv_send_buffer_size((uv_handle_t *)&c->tcp, &send_bytes);
+    if (uv_fileno((uv_handle_t *)&c->tcp, &fd) == 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacknowledged_ms,
+                   sizeof(unacknowledged_ms));
+}
+
+void conn_accept(struct conn_set *s, struct uv_stream_s *listener)
+{
+    bool room = s->n_conns < s->limits.conns_max && !s->draining && take_reserve(s);
+    struct conn *c = room ? conn_new(s) : NULL;
+    if (!c) {
+        refuse(s, listener);
+        return;
+    }
+    if (s->n_conns++ == 0)
+        uv_timer_start(&s->timer, on_tick, s->tick_ms, s->tick_ms);
+    conn_set_wait(c, WAIT_NONE);
+    if (!accept_into(listener, &c->tcp)) {
+        conn_kill(c);
+        return;
+    }
+    tune(c);
+    conn_start(c);
+}
+
+/* The connection that is missed least: its descriptor is free when this returns. */
+static bool shed_one(struct conn_set *s)
+{
+    static const enum conn_wait order[N_WAITS] = {WAIT_LINGER, WAIT_IDLE,  WAIT_HEAD,
+                                                  WAIT_BODY,   WAIT_WRITE, WAIT_NONE};
+    for (size_t i = 0; i < N_WAITS; i++) {
+        struct link *head = &s->wait[order[i]];
+        for (struct link *l = head->next; l != head; l = l->next)
+            if (conn_of(l)->state != CONN_CLOSED) {
+                conn_kill(conn_of(l));
+                return true;
+            }
+    }
+    return false;
+}
+
+void conn_accept_failed(struct conn_set *s, int err)
+{
+    note_refused(s, uv_strerror(err));
+    if (err != UV_EMFILE && err != UV_ENFILE)
+        return;
+    if (s->reserve_fd >= 0)
+        give_reserve(s);
+    else if (!shed_one(s))
+        uv_sleep(NO_FD_SLEEP_MS); /* nobody is served who could notice */
+}

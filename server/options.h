@@ -1,0 +1,87 @@
+#ifndef SERVER_OPTIONS_H
+#define SERVER_OPTIONS_H
+
+#include "kernels/base.h"
+
+#include <stdio.h>
+
+/* The command line. One table in options.c names every option with its type, range,
+ * default and help; parsing, the environment, --help and the messages about mistakes
+ * all come from it. Strings point into argv and the environment. */
+
+enum command { CMD_NONE, CMD_SERVE, CMD_RUN, CMD_INSPECT, CMD_HELP, CMD_VERSION };
+
+enum { SERVED_NAMES_MAX = 8, SERVED_NAME_BYTES_MAX = 128, OPTION_ERROR_MAX = 256 };
+
+/* Indices of the choices, in the order of the table. */
+enum backend_choice { BACKEND_AUTO, BACKEND_CPU, BACKEND_CUDA };
+enum number_choice { NUMBERS_Q8, NUMBERS_F32 };
+enum log_choice { LOG_FORM_TEXT, LOG_FORM_JSON };
+
+struct served_names {
+    char name[SERVED_NAMES_MAX][SERVED_NAME_BYTES_MAX];
+    int32_t n;
+};
+
+struct options {
+    enum command command;
+    enum command about; /* CMD_HELP: the command in question, or CMD_NONE */
+
+    const char *model; /* NULL: the bundled demo model */
+    struct served_names names;
+    int32_t backend; /* enum backend_choice */
+    int32_t threads;
+    int32_t context;
+    int32_t weights; /* enum number_choice */
+    int32_t kv;      /* enum number_choice */
+    size_t kv_bytes;
+
+    int32_t max_seqs;
+    int32_t max_queue;
+    int32_t step_rows;
+    bool no_prefix_cache;
+
+    const char *host;
+    int32_t port;
+    const char *api_key; /* "": none */
+    bool insecure;
+    int32_t max_conns;
+    size_t head_bytes;
+    int32_t head_fields;
+    size_t target_bytes;
+    size_t body_bytes;
+    uint64_t head_ms;
+    uint64_t body_ms;
+    uint64_t idle_ms;
+    uint64_t write_ms;
+    uint64_t request_ms;
+    uint64_t drain_delay_ms;
+    uint64_t drain_ms;
+
+    const char *prompt; /* run: "-" reads standard input */
+    const char *system; /* run: "" none */
+    bool raw;
+    int32_t max_tokens;
+    double temperature; /* negative: what the model asks for */
+    double top_p;
+    int32_t top_k;
+    int32_t seed; /* 0: a random one */
+
+    int32_t log;       /* enum log_choice */
+    int32_t log_level; /* enum log_level */
+};
+
+/* Defaults, then the environment, then argv. E_INVALID: err is one line for the user. */
+enum status options_parse(struct options *out, int argc, char **argv, char *err,
+                          size_t err_size) MUST_CHECK;
+
+/* about CMD_NONE: the overview of the commands. */
+void options_help(FILE *to, enum command about);
+
+/* "auto", "cpu", "cuda". */
+const char *options_backend(const struct options *o);
+
+/* True for addresses only this machine can reach. */
+bool options_host_is_local(const char *host);
+
+#endif

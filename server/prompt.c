@@ -1,0 +1,140 @@
+#include "server/prompt.h"
+
+#include "server/reply.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Three ways in: messages through the template, a prompt as one user message through the
+ * same template (Workers AI), and a plain text that gets nothing but BOS. */
+
+/* Workers AI's documented system prompt for a bare prompt to a Llama 2 chat model. */
+static const char workers_system[] =
+    "A chat between a curious human and an artificial intelligence assistant. The assistant "
+    "gives helpful, detailed, and polite answers to the human's questions.";
+
+size_t prompt_bytes(const struct gen_request *r)
+{
+    size_t n = r->prompt_bytes;
+    for (int32_t i = 0; i < r->n_messages; i++)
+        if (!size_add(n, r->message[i].bytes, &n))
+            return SIZE_MAX;
+    return n;
+}
+
+static enum status ids_alloc(int32_t **ids, size_t n)
+{
+    size_t bytes = 0;
+    if (!size_add(n, 1, &n) || !size_mul(n, sizeof(**ids), &bytes))
+        return E_NOMEM;
+    *ids = malloc(bytes);
+    return *ids ? OK : E_NOMEM;
+}
+
+static enum status encode_chat(const struct served *m, const struct chat_message *message,
+                               int32_t n_messages, int32_t **ids, size_t *n, char *text,
+                               size_t text_size)
+{
+    if (!m->chat) {
+        (void)snprintf(text, text_size,
+                       "cannot be used: the chat template of this model is not "
+                       "known to this server; send a plain completion");
+        return E_INVALID;
+    }
+    size_t room = chat_bound(m->chat, message, n_messages);
+    enum status s = ids_alloc(ids, room);
+    if (s)
+        return s;
+    s = chat_encode(m->chat, message, n_messages, *ids, room, n, text, text_size);
+    if (s) {
+        free(*ids);
+        *ids = NULL;
+    }
+    return s;
+}
+
+static enum status encode_plain(const struct served *m, const struct gen_request *r, int32_t **ids,
+                                size_t *n)
+{
+    size_t room = tokenizer_bound(m->tokenizer, r->prompt_bytes);
+    enum status s = size_add(room, 1, &room) ? ids_alloc(ids, room) : E_NOMEM;
+    if (s)
+        return s;
+    int32_t bos = tokenizer_bos(m->tokenizer);
+    *n = 0;
+    if (bos >= 0)
+        (*ids)[(*n)++] = bos;
+    s = tokenizer_encode(m->tokenizer, r->prompt ? r->prompt : "", r->prompt_bytes, true, *ids,
+                         room, n);
+    if (s) {
+        free(*ids);
+        *ids = NULL;
+    }
+    return s;
+}
+
+/* Families without a system role get the prompt alone. */
+static enum status encode_workers(const struct served *m, const struct gen_request *r,
+                                  int32_t **ids, size_t *n, char *text, size_t text_size)
+{
+    const struct chat_message message[] = {
+        {.role = "system", .text = workers_system, .bytes = sizeof(workers_system) - 1},
+        {.role = "user", .text = r->prompt, .bytes = r->prompt_bytes},
+    };
+    enum status s = encode_chat(m, message, 2, ids, n, text, text_size);
+    if (s != E_INVALID)
+        return s;
+    return encode_chat(m, message + 1, 1, ids, n, text, text_size);
+}
+
+enum status prompt_encode(const struct served *m, const struct gen_request *r, int32_t **ids,
+                          size_t *n, struct api_error *err)
+{
+    char text[sizeof(err->text)] = "";
+    enum status s;
+    *ids = NULL;
+    *n = 0;
+    if (r->n_messages)
+        s = encode_chat(m, r->message, r->n_messages, ids, n, text, sizeof(text));
+    else if (r->chat_prompt && !r->raw)
+        s = encode_workers(m, r, ids, n, text, sizeof(text));
+    else
+        s = encode_plain(m, r, ids, n);
+    const char *param = r->n_messages ? "messages" : "prompt";
+    if (s == E_INVALID)
+        api_error_set(err, API_BAD_FIELD, param, text[0] ? text : "is not valid UTF-8");
+    if (s == OK && *n == 0) {
+        free(*ids);
+        *ids = NULL;
+        api_error_set(err, API_BAD_FIELD, param, "must not be empty");
+        s = E_INVALID;
+    }
+    return s;
+}
+
+void prompt_params(struct sched_params *p, const struct served *m, const struct gen_request *r,
+                   size_t n_prompt)
+{
+    bool model_defaults = r->wire == &wire_chat || r->wire == &wire_completions;
+    const struct model_info *info = &m->info;
+    struct sampling *how = &p->sampling;
+    *p = r->params;
+    how->n_logprobs = r->logprobs;
+    how->bias = r->bias;
+    if (model_defaults && !r->temperature_given && info->temperature >= 0)
+        how->temperature = info->temperature;
+    if (model_defaults && !r->top_p_given && info->top_p > 0)
+        how->top_p = info->top_p;
+    if (model_defaults && !r->top_k_given && info->top_k >= 0)
+        how->top_k = info->top_k;
+    if (model_defaults && !r->repetition_given && info->repetition > 0)
+        how->repetition = info->repetition;
+    if (!r->seed_given)
+        how->seed = random_u64();
+    /* The scheduler refuses a prompt that leaves no room. */
+    size_t context = (size_t)info->context_max;
+    size_t left = n_prompt < context ? context - n_prompt : 1;
+    if (p->max_new_tokens > 0 && (size_t)p->max_new_tokens > left)
+        p->max_new_tokens = (int32_t)left;
+}

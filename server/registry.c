@@ -1,0 +1,224 @@
+#include "server/registry.h"
+
+#include "kernels/ops.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A served model is built in three stages: inspected (names, sizes), loaded (weights),
+ * scheduled (sched). served_close() takes any of them apart in reverse order. */
+
+enum { SEQS_CPU = 32, SEQS_GPU = 256, ROWS_CPU = 256, ROWS_GPU = 2048 };
+
+/* What Workers AI calls the model its first examples use. The bundled model answers to
+ * it, so that those examples run as they are. */
+static const char *const demo_alias = "@cf/meta/llama-2-7b-chat-int8";
+
+static bool is_directory(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* share/firstlight/demo beside the folder of the program. */
+static bool installed_demo(char out[MODEL_PATH_MAX])
+{
+    static const char tail[] = "/../share/firstlight/demo";
+    char self[MODEL_PATH_MAX - sizeof(tail)];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (n <= 0)
+        return false;
+    self[n] = '\0';
+    char *slash = strrchr(self, '/');
+    if (!slash)
+        return false;
+    *slash = '\0';
+    (void)snprintf(out, MODEL_PATH_MAX, "%s%s", self, tail);
+    return is_directory(out);
+}
+
+static bool find_demo(char out[MODEL_PATH_MAX])
+{
+    const char *named = getenv("FIRSTLIGHT_DEMO");
+    if (named && named[0]) {
+        (void)snprintf(out, MODEL_PATH_MAX, "%s", named);
+        return true;
+    }
+    if (installed_demo(out))
+        return true;
+    (void)snprintf(out, MODEL_PATH_MAX, "%s", DEMO_DIR);
+    return is_directory(out);
+}
+
+enum status model_path(char out[MODEL_PATH_MAX], const char *path, char *err, size_t err_size)
+{
+    bool demo = !path || (strcmp(path, "demo") == 0 && !is_directory(path));
+    if (demo && !find_demo(out)) {
+        (void)snprintf(err, err_size,
+                       "the bundled demo model is neither beside the program nor "
+                       "in %s; give --model",
+                       DEMO_DIR);
+        return E_INVALID;
+    }
+    if (demo)
+        return OK;
+    if (strlen(path) >= MODEL_PATH_MAX) {
+        (void)snprintf(err, err_size, "the path of the model is too long");
+        return E_INVALID;
+    }
+    (void)snprintf(out, MODEL_PATH_MAX, "%s", path);
+    if (is_directory(out))
+        return OK;
+    (void)snprintf(err, err_size, "%.150s: %s", path,
+                   access(path, F_OK) == 0 ? "not a folder; a model is a folder with config.json"
+                                           : "no such folder");
+    return E_INVALID;
+}
+
+static bool same_folder(const char *a, const char *b)
+{
+    struct stat sa;
+    struct stat sb;
+    return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+           sa.st_ino == sb.st_ino;
+}
+
+static void add_name(struct served_names *names, const char *name)
+{
+    if (names->n < SERVED_NAMES_MAX)
+        (void)snprintf(names->name[names->n++], SERVED_NAME_BYTES_MAX, "%s", name);
+}
+
+/* The last part of the path, with everything odd replaced: it becomes a label. */
+static void name_after_path(struct served_names *names, const char *path)
+{
+    char full[MODEL_PATH_MAX];
+    char name[SERVED_NAME_BYTES_MAX];
+    if (!realpath(path, full))
+        (void)snprintf(full, sizeof(full), "%s", path);
+    const char *slash = strrchr(full, '/');
+    (void)snprintf(name, sizeof(name), "%.*s", SERVED_NAME_BYTES_MAX - 1,
+                   slash && slash[1] ? slash + 1 : "model");
+    for (char *p = name; *p; p++)
+        if (*p <= ' ' || *p > '~' || *p == '"' || *p == '\\')
+            *p = '_';
+    add_name(names, name);
+}
+
+enum status served_inspect(struct served *m, const struct options *o, char *err, size_t err_size)
+{
+    char demo[MODEL_PATH_MAX];
+    enum status s = model_path(m->path, o->model, err, err_size);
+    if (s == OK)
+        s = model_inspect(&m->info, m->path, err, err_size);
+    if (s)
+        return s;
+    m->names = o->names;
+    if (m->names.n == 0)
+        name_after_path(&m->names, m->path);
+    if (find_demo(demo) && same_folder(demo, m->path))
+        add_name(&m->names, demo_alias);
+    m->created = (uint64_t)time(NULL);
+    return OK;
+}
+
+/* What was left open is chosen by what computes: a GPU is idle with few rows, a step of
+ * many rows takes too long on a processor. */
+static struct sched_options choose_limits(const struct options *o, const char *backend)
+{
+    bool gpu = strcmp(backend, "cuda") == 0;
+    int32_t seqs = o->max_seqs ? o->max_seqs : gpu ? SEQS_GPU : SEQS_CPU;
+    int32_t rows = o->step_rows ? o->step_rows : gpu ? ROWS_GPU : ROWS_CPU;
+    return (struct sched_options){
+        .live_max = seqs + o->max_queue,
+        .step_seqs_max = seqs,
+        .step_rows_max = rows > seqs ? rows : seqs,
+        .prefix_cache = !o->no_prefix_cache,
+    };
+}
+
+static enum status load_weights(struct served *m, const struct options *o,
+                                model_progress_fn progress, void *progress_arg, char *err,
+                                size_t err_size)
+{
+    const struct model_options how = {
+        .path = m->path,
+        .step_rows_max = m->limits.step_rows_max,
+        .step_seqs_max = m->limits.step_seqs_max,
+        .context_max = o->context,
+        .kv_bytes = o->kv_bytes,
+        .weights_f32 = o->weights == NUMBERS_F32,
+        .kv_f32 = o->kv == NUMBERS_F32,
+        .progress = progress,
+        .progress_arg = progress_arg,
+    };
+    enum status s = model_open(&m->model, &how, m->ops, err, err_size);
+    if (s == OK)
+        m->info = *model_info(m->model);
+    return s;
+}
+
+/* A template of no known family costs the model its chat, not its service. */
+static enum status open_chat(struct served *m, char *err, size_t err_size)
+{
+    enum status s = chat_open(&m->chat, m->path, m->tokenizer, err, err_size);
+    if (s != E_UNSUPPORTED)
+        return s;
+    log_line(LOG_WARN, "%s: chat is refused, completions are served", err);
+    return OK;
+}
+
+enum status served_load(struct served *m, const struct options *o, model_progress_fn progress,
+                        void *progress_arg, char *err, size_t err_size)
+{
+    const struct ops_options machine = {.backend = options_backend(o), .threads = o->threads};
+    enum status s = tokenizer_open(&m->tokenizer, m->path, err, err_size);
+    if (s == OK)
+        s = open_chat(m, err, err_size);
+    if (s == OK)
+        s = ops_open(&m->ops, &machine, err, err_size);
+    if (s)
+        return s;
+    m->backend = m->ops->name;
+    m->limits = choose_limits(o, m->backend);
+    return load_weights(m, o, progress, progress_arg, err, err_size);
+}
+
+enum status machine_look(struct machine *out, const struct options *o, char *err, size_t err_size)
+{
+    struct ops *ops = NULL;
+    const struct ops_options how = {.backend = options_backend(o), .threads = o->threads};
+    enum status s = ops_open(&ops, &how, err, err_size);
+    if (s)
+        return s;
+    (void)snprintf(out->backend, sizeof(out->backend), "%s", ops->name);
+    out->bytes_free = ops->bytes_free(ops);
+    out->bytes_total = ops->bytes_total(ops);
+    ops->close(ops);
+    return OK;
+}
+
+void served_close(struct served *m)
+{
+    sched_close(m->sched);
+    model_close(m->model);
+    if (m->ops)
+        m->ops->close(m->ops);
+    chat_close(m->chat);
+    tokenizer_close(m->tokenizer);
+    memset(m, 0, sizeof(*m));
+}
+
+struct served *registry_find(struct registry *r, const char *name)
+{
+    if (!name)
+        return r->n ? &r->model[0] : NULL;
+    for (int32_t i = 0; i < r->n; i++)
+        for (int32_t k = 0; k < r->model[i].names.n; k++)
+            if (strcmp(r->model[i].names.name[k], name) == 0)
+                return &r->model[i];
+    return NULL;
+}

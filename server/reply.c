@@ -1,0 +1,126 @@
+#include "server/reply.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+/* Errors that pass by themselves carry Retry-After, spread at random so that clients
+ * refused together do not come back together. */
+
+enum { RETRY_MS_MIN = 700, RETRY_MS_SPREAD = 600 };
+
+uint64_t random_u64(void)
+{
+    uint64_t r = 0;
+    /* Fails only before the kernel's pool is ready; the clock is then good enough for
+     * ids and seeds, which are no secrets. */
+    if (getrandom(&r, sizeof(r), 0) != (ssize_t)sizeof(r))
+        r = now_ns() * 0x9e3779b97f4a7c15u;
+    return r;
+}
+
+uint32_t random_u32(void)
+{
+    return (uint32_t)(random_u64() >> 32);
+}
+
+static void uuid_text(char out[UUID_BYTES])
+{
+    uint64_t a = random_u64();
+    uint64_t b = random_u64();
+    (void)snprintf(out, UUID_BYTES, "%08x-%04x-4%03x-%04x-%012llx", (unsigned)(a >> 32),
+                   (unsigned)(a >> 16 & 0xffff), (unsigned)(a & 0xfff),
+                   (unsigned)(0x8000 | (b >> 48 & 0x3fff)),
+                   (unsigned long long)(b & 0xffffffffffffu));
+}
+
+/* Goes back into a header line and into the log. */
+static bool id_is_sane(const char *id)
+{
+    size_t n = id ? strnlen(id, REQUEST_ID_MAX + 1) : 0;
+    if (n == 0 || n > REQUEST_ID_MAX)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (id[i] <= ' ' || id[i] > '~')
+            return false;
+    return true;
+}
+
+void exchange_open(struct exchange *x, struct metrics *metrics, const struct http_request *r)
+{
+    const char *id = http_header(r, "x-request-id");
+    memset(x, 0, sizeof(*x));
+    x->metrics = metrics;
+    x->arrived_ns = now_ns();
+    uuid_text(x->uuid);
+    (void)snprintf(x->id, sizeof(x->id), "%s", id_is_sane(id) ? id : x->uuid);
+}
+
+static bool speaks_workers(const struct exchange *x)
+{
+    return x->wire == &wire_workers_rest || x->wire == &wire_workers_binding;
+}
+
+static void headers_text(char out[REPLY_HEADERS_MAX], const struct exchange *x, const char *more)
+{
+    (void)snprintf(out, REPLY_HEADERS_MAX, "X-Request-Id: %s\r\n%s%s%s%s", x->id,
+                   speaks_workers(x) ? "cf-ai-req-id: " : "", speaks_workers(x) ? x->uuid : "",
+                   speaks_workers(x) ? "\r\n" : "", more ? more : "");
+}
+
+void reply_whole(const struct exchange *x, struct conn *c, int code, const char *type,
+                 const char *more, const struct buf *body)
+{
+    char headers[REPLY_HEADERS_MAX];
+    headers_text(headers, x, more);
+    const struct http_reply reply = {.code = code, .type = type, .extra = headers};
+    metrics_http(x->metrics, x->handler, x->method, code);
+    conn_respond(c, &reply, body);
+}
+
+void reply_json(const struct exchange *x, struct conn *c, int code, const struct buf *body)
+{
+    reply_whole(x, c, code, "application/json", NULL, body);
+}
+
+void reply_error(const struct exchange *x, struct conn *c, const struct api_error *e,
+                 const char *more)
+{
+    char retry[128];
+    struct buf body = {0};
+    int code = x->wire->status(e);
+    if (e->kind == API_BUSY || e->kind == API_NOT_READY) {
+        unsigned ms = RETRY_MS_MIN + random_u32() % RETRY_MS_SPREAD;
+        (void)snprintf(retry, sizeof(retry), "Retry-After: %u\r\nretry-after-ms: %u\r\n",
+                       (ms + 999) / 1000, ms);
+        more = retry;
+    }
+    x->wire->error(&body, e, x->uuid);
+    x->metrics->refused[e->kind]++;
+    reply_whole(x, c, code, x->wire->whole_type, more, &body);
+    reply_log(x, code, 0, 0, 0);
+    buf_free(&body);
+}
+
+void reply_stream(const struct exchange *x, struct conn *c, const char *type,
+                  const struct conn_source *source)
+{
+    char headers[REPLY_HEADERS_MAX];
+    headers_text(headers, x, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
+    const struct http_reply reply = {.code = 200, .type = type, .extra = headers};
+    metrics_http(x->metrics, x->handler, x->method, 200);
+    conn_stream(c, &reply, source);
+}
+
+static double since_ms(uint64_t from_ns, uint64_t to_ns)
+{
+    return to_ns > from_ns ? (double)(to_ns - from_ns) * 1e-6 : 0;
+}
+
+void reply_log(const struct exchange *x, int code, int32_t n_prompt, int32_t n_answer,
+               uint64_t first_ns)
+{
+    log_line(LOG_DEBUG, "%s %s %s %d, %d + %d tokens, first %.1f ms, total %.1f ms", x->id,
+             x->method, x->handler, code, n_prompt, n_answer, since_ms(x->arrived_ns, first_ns),
+             since_ms(x->arrived_ns, now_ns()));
+}

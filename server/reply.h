@@ -1,0 +1,43 @@
+#ifndef SERVER_REPLY_H
+#define SERVER_REPLY_H
+
+#include "server/conn.h"
+#include "server/metrics.h"
+#include "server/wire.h"
+
+/* One request and its answer as the world sees them: ids, header lines, error objects,
+ * the count in the metrics and the line in the log. Every answer leaves through here. */
+
+enum { REQUEST_ID_MAX = 128, UUID_BYTES = 37, REPLY_HEADERS_MAX = 512 };
+
+struct exchange {
+    struct metrics *metrics;
+    const struct wire *wire; /* whose error objects are spoken */
+    const char *handler;     /* route pattern, a constant */
+    const char *method;      /* of the route, a constant */
+    uint64_t arrived_ns;
+    char id[REQUEST_ID_MAX + 1]; /* X-Request-Id: the client's if it is sane */
+    char uuid[UUID_BYTES];       /* our own */
+};
+
+/* Ids for a request that has just arrived; the other members are the router's. */
+void exchange_open(struct exchange *x, struct metrics *metrics, const struct http_request *r);
+
+/* more: further header lines, or NULL. */
+void reply_whole(const struct exchange *x, struct conn *c, int code, const char *type,
+                 const char *more, const struct buf *body);
+void reply_json(const struct exchange *x, struct conn *c, int code, const struct buf *body);
+void reply_error(const struct exchange *x, struct conn *c, const struct api_error *e,
+                 const char *more);
+/* Begins a stream of events. */
+void reply_stream(const struct exchange *x, struct conn *c, const char *type,
+                  const struct conn_source *source);
+
+/* One line at level debug; never contents. */
+void reply_log(const struct exchange *x, int code, int32_t n_prompt, int32_t n_answer,
+               uint64_t first_ns);
+
+uint32_t random_u32(void);
+uint64_t random_u64(void);
+
+#endif

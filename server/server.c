@@ -1,0 +1,543 @@
+#include "server/server.h"
+
+#include "server/api.h"
+#include "server/progress.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <uv.h>
+
+/* The loop thread: one listener, all connections, two async handles that other threads may
+ * ring (the engine: there is news; the loader: the weights are there, or not), signals,
+ * one timer.
+ *
+ *   LOADING -> SERVING -> LEAVING -> DRAINING -> CUTTING -> CLOSING -> the loop ends
+ *
+ * LEAVING only says so in /health, DRAINING takes nothing new, CUTTING ends every answer
+ * with an error, CLOSING closes every connection and waits for the last answer to be
+ * released; then nothing is left that the engine could ring for, and it is stopped.
+ * A second signal jumps to CUTTING. Freeing is in reverse order of creation. */
+
+enum phase { LOADING, SERVING, LEAVING, DRAINING, CUTTING, CLOSING, ENDED };
+
+enum {
+    BACKLOG = 1024,
+    FDS_RESERVED = 256, /* model files, handles of the loop, the device */
+    CONNS_MIN = 16,
+    TICK_MS = 10,      /* while it ends */
+    WATCH_MS = 1000,   /* while it serves */
+    REPORT_MS = 10000, /* between two lines about what was served */
+    CUT_MS = 1000,     /* that connections have to take their last bytes */
+    STALL_MS = 120000, /* work and no step for this long: not healthy */
+    STUCK_MS = 10000,  /* that the engine has to let go of cancelled requests */
+    ERR_MAX = 512,
+};
+
+struct server {
+    const struct options *options;
+    enum phase phase;
+    uint64_t phase_ms; /* when it began, uv_now() */
+    int exit_code;
+    struct progress progress;
+    uv_loop_t loop;
+    uv_tcp_t listener;
+    uv_async_t news;
+    uv_async_t loaded;
+    uv_signal_t term;
+    uv_signal_t interrupt;
+    uv_timer_t timer;
+    struct conn_set *conns;
+    struct registry registry;
+    struct metrics metrics;
+    struct stream_env env;
+    struct api api;
+    pthread_t loader;
+    bool loader_started;
+    bool loader_done;        /* told by `loaded`; the loop's */
+    enum status load_status; /* the loader's until then */
+    char load_error[ERR_MAX];
+    bool conns_empty;
+    uint64_t steps_seen;
+    uint64_t step_ms; /* when steps_seen last moved */
+    uint64_t report_ms;
+    uint64_t tokens_reported;
+};
+
+static void enter(struct server *s, enum phase phase)
+{
+    s->phase = phase;
+    s->phase_ms = uv_now(&s->loop);
+}
+
+static uint64_t in_phase_ms(const struct server *s)
+{
+    return uv_now(&s->loop) - s->phase_ms;
+}
+
+static bool line_fails(const char *what, int err)
+{
+    if (err)
+        log_line(LOG_ERROR, "%s: %s", what, uv_strerror(err));
+    return err != 0;
+}
+
+/* -- the end -- */
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+static void end_loop(struct server *s)
+{
+    enter(s, ENDED);
+    sched_close(s->registry.model[0].sched);
+    s->registry.model[0].sched = NULL;
+    uv_walk(&s->loop, close_handle, NULL);
+}
+
+static void on_conns_empty(void *arg)
+{
+    struct server *s = arg;
+    s->conns_empty = true;
+}
+
+static void close_conns(struct server *s)
+{
+    enter(s, CLOSING);
+    conn_set_close(s->conns, on_conns_empty, s);
+}
+
+static void close_listener(struct server *s)
+{
+    if (!uv_is_closing((uv_handle_t *)&s->listener))
+        uv_close((uv_handle_t *)&s->listener, NULL);
+}
+
+static void cut(struct server *s)
+{
+    enter(s, CUTTING);
+    s->env.draining = true;
+    close_listener(s);
+    conn_set_drain(s->conns);
+    streams_cut(&s->env);
+}
+
+static void drain(struct server *s)
+{
+    enter(s, DRAINING);
+    s->env.draining = true;
+    close_listener(s);
+    conn_set_drain(s->conns);
+}
+
+/* What a lost device or an endless step leaves: no way to end the engine's thread. */
+static void give_up(void)
+{
+    log_line(LOG_ERROR, "the engine does not stop; leaving without it");
+    _exit(1);
+}
+
+static void end_tick(struct server *s)
+{
+    bool quiet = s->env.n_live == 0 && conn_set_count(s->conns) == 0;
+    switch (s->phase) {
+    case LOADING:
+    case SERVING:
+    case ENDED:
+        return;
+    case LEAVING:
+        if (in_phase_ms(s) >= s->options->drain_delay_ms)
+            drain(s);
+        return;
+    case DRAINING:
+        if (quiet)
+            close_conns(s);
+        else if (in_phase_ms(s) >= s->options->drain_ms)
+            cut(s);
+        return;
+    case CUTTING:
+        if (quiet || in_phase_ms(s) >= CUT_MS)
+            close_conns(s);
+        return;
+    case CLOSING:
+        if (s->conns_empty && s->env.n_live == 0)
+            end_loop(s);
+        else if (in_phase_ms(s) >= STUCK_MS)
+            give_up();
+        return;
+    }
+}
+
+static void on_end_tick(uv_timer_t *timer)
+{
+    end_tick(timer->data);
+}
+
+static void leave(struct server *s)
+{
+    enter(s, LEAVING);
+    s->api.health = HEALTH_LEAVING;
+    uv_timer_start(&s->timer, on_end_tick, 0, TICK_MS);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct server *s = handle->data;
+    if (s->phase < LEAVING) {
+        log_line(LOG_INFO, "%s: finishing %d answers, at most %.1f s",
+                 number == SIGTERM ? "SIGTERM" : "SIGINT", s->env.n_live,
+                 (double)(s->options->drain_delay_ms + s->options->drain_ms) * 1e-3);
+        leave(s);
+    } else if (s->phase < CUTTING) {
+        log_line(LOG_INFO, "second signal: ending at once");
+        cut(s);
+    }
+}
+
+/* -- while it serves -- */
+
+static void watch_engine(struct server *s, const struct sched_stats *stats)
+{
+    uint64_t now = uv_now(&s->loop);
+    if (stats->steps != s->steps_seen || stats->running + stats->waiting == 0) {
+        s->steps_seen = stats->steps;
+        s->step_ms = now;
+    }
+    s->api.health = now - s->step_ms >= STALL_MS ? HEALTH_STALLED : HEALTH_OK;
+}
+
+static void report(struct server *s, const struct sched_stats *stats)
+{
+    uint64_t now = uv_now(&s->loop);
+    uint64_t tokens = s->metrics.generation_tokens;
+    if (now - s->report_ms < REPORT_MS)
+        return;
+    if (tokens != s->tokens_reported)
+        log_line(LOG_INFO, "%.1f tokens/s, %d running, %d waiting, %d of %d cache blocks",
+                 (double)(tokens - s->tokens_reported) * 1e3 / (double)(now - s->report_ms),
+                 stats->running, stats->waiting, stats->blocks_used, stats->blocks_total);
+    s->report_ms = now;
+    s->tokens_reported = tokens;
+}
+
+/* Every request would be refused from now on. Nothing here can bring a device back, but
+ * whoever watches the process can start it anew. */
+static void leave_failed(struct server *s)
+{
+    log_line(LOG_ERROR, "the device is lost; ending, so that the process can be started anew");
+    s->exit_code = 1;
+    cut(s);
+    s->api.health = HEALTH_FAILED;
+    uv_timer_start(&s->timer, on_end_tick, 0, TICK_MS);
+}
+
+static void on_watch(uv_timer_t *timer)
+{
+    struct server *s = timer->data;
+    struct sched_stats stats;
+    enum api_health before = s->api.health;
+    sched_stats(s->registry.model[0].sched, &stats);
+    if (stats.failed) {
+        leave_failed(s);
+        return;
+    }
+    watch_engine(s, &stats);
+    report(s, &stats);
+    streams_keep_alive(&s->env);
+    if (s->api.health != before)
+        log_line(s->api.health == HEALTH_OK ? LOG_INFO : LOG_ERROR, "the engine %s",
+                 s->api.health == HEALTH_OK ? "makes steps again" : "has work and makes no steps");
+}
+
+static void on_news(uv_async_t *handle)
+{
+    struct server *s = handle->data;
+    struct sched *sched = s->registry.model[0].sched;
+    if (!sched)
+        return;
+    for (struct sched_req *r = sched_poll(sched); r; r = sched_poll(sched))
+        stream_on_news(sched_user(r));
+}
+
+static void wake(void *arg)
+{
+    uv_async_send(arg);
+}
+
+static void on_connection(uv_stream_t *listener, int err)
+{
+    struct server *s = listener->data;
+    if (err)
+        conn_accept_failed(s->conns, err);
+    else
+        conn_accept(s->conns, listener);
+}
+
+/* -- loading -- */
+
+static void *load_main(void *arg)
+{
+    struct server *s = arg;
+    progress_start(&s->progress, "loading");
+    s->load_status = served_load(&s->registry.model[0], s->options, progress_update, &s->progress,
+                                 s->load_error, sizeof(s->load_error));
+    progress_end(&s->progress);
+    uv_async_send(&s->loaded);
+    return NULL;
+}
+
+static void announce(struct server *s)
+{
+    const struct served *m = &s->registry.model[0];
+    char bytes[BYTES_TEXT_MAX];
+    bytes_text(bytes, m->info.weight_bytes);
+    s->metrics.ready_ns = now_ns();
+    log_line(LOG_INFO, "ready: %s in %.2f s (%s, weights %s, context %d, cache %lld tokens)",
+             m->names.name[0], (double)(s->metrics.ready_ns - s->metrics.started_ns) * 1e-9,
+             m->backend, bytes, m->info.context_max,
+             (long long)m->info.n_blocks * m->info.block_tokens);
+    log_line(LOG_INFO,
+             "try: curl -sN http://%s/v1/chat/completions -d '{\"stream\":true,\"messages\":"
+             "[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]}'",
+             s->api.address);
+}
+
+static void on_loaded(uv_async_t *handle)
+{
+    struct server *s = handle->data;
+    struct served *m = &s->registry.model[0];
+    if (s->loader_done)
+        return;
+    (void)pthread_join(s->loader, NULL);
+    s->loader_done = true;
+    enum status status = s->load_status;
+    if (status == OK && s->phase == LOADING) {
+        status = sched_open(&m->sched, m->model, &m->limits, wake, &s->news);
+        if (status)
+            (void)snprintf(s->load_error, sizeof(s->load_error), "scheduler: %s",
+                           status_text(status));
+    }
+    if (status) {
+        log_line(LOG_ERROR, "%s", s->load_error[0] ? s->load_error : status_text(status));
+        s->exit_code = 1;
+        s->api.health = HEALTH_FAILED;
+        if (s->phase == LOADING)
+            cut(s);
+        uv_timer_start(&s->timer, on_end_tick, 0, TICK_MS);
+        return;
+    }
+    if (s->phase != LOADING)
+        return;
+    enter(s, SERVING);
+    s->env.ready = true;
+    s->env.live_max = m->limits.live_max;
+    s->env.seqs_max = m->limits.step_seqs_max;
+    s->api.health = HEALTH_OK;
+    announce(s);
+    uv_timer_start(&s->timer, on_watch, WATCH_MS, WATCH_MS);
+}
+
+/* -- the start -- */
+
+/* Room for connections among the open files this process may have. */
+static int32_t raise_file_limit(int32_t wanted)
+{
+    struct rlimit files = {0};
+    if (getrlimit(RLIMIT_NOFILE, &files))
+        return wanted;
+    files.rlim_cur = files.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &files);
+    if (getrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur == RLIM_INFINITY)
+        return wanted;
+    rlim_t room =
+        files.rlim_cur > FDS_RESERVED + CONNS_MIN ? files.rlim_cur - FDS_RESERVED : CONNS_MIN;
+    return room < (rlim_t)wanted ? (int32_t)room : wanted;
+}
+
+static int parse_address(const char *host, int port, struct sockaddr_storage *out)
+{
+    if (strcmp(host, "localhost") == 0)
+        host = "127.0.0.1";
+    if (uv_ip4_addr(host, port, (struct sockaddr_in *)out) == 0)
+        return 0;
+    return uv_ip6_addr(host, port, (struct sockaddr_in6 *)out);
+}
+
+/* The address as it came out, for port 0 takes any. */
+static void print_address(struct server *s)
+{
+    struct sockaddr_storage at;
+    char host[64] = "";
+    int n = sizeof(at);
+    int port = s->options->port;
+    memset(&at, 0, sizeof(at));
+    if (uv_tcp_getsockname(&s->listener, (struct sockaddr *)&at, &n) == 0) {
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)&at;
+        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&at;
+        bool six = at.ss_family == AF_INET6;
+        port = ntohs(six ? v6->sin6_port : v4->sin_port);
+        if (six)
+            (void)uv_ip6_name(v6, host, sizeof(host));
+        else
+            (void)uv_ip4_name(v4, host, sizeof(host));
+    }
+    (void)snprintf(s->api.address, sizeof(s->api.address), strchr(host, ':') ? "[%s]:%d" : "%s:%d",
+                   host, port);
+}
+
+static enum status listen_here(struct server *s)
+{
+    const struct options *o = s->options;
+    struct sockaddr_storage at;
+    memset(&at, 0, sizeof(at));
+    if (parse_address(o->host, o->port, &at)) {
+        log_line(LOG_ERROR, "--host %.64s is not an IP address", o->host);
+        return E_INVALID;
+    }
+    int err = uv_tcp_bind(&s->listener, (const struct sockaddr *)&at, 0);
+    if (err == 0)
+        err = uv_listen((uv_stream_t *)&s->listener, BACKLOG, on_connection);
+    if (err) {
+        log_line(LOG_ERROR, "cannot listen on %.64s port %d: %s%s", o->host, o->port,
+                 uv_strerror(err), err == UV_EADDRINUSE ? "; --port takes another" : "");
+        return E_IO;
+    }
+    print_address(s);
+    log_line(LOG_INFO, "listening on http://%s", s->api.address);
+    return OK;
+}
+
+static enum status open_handles(struct server *s)
+{
+    if (line_fails("listener", uv_tcp_init(&s->loop, &s->listener)) ||
+        line_fails("wake", uv_async_init(&s->loop, &s->news, on_news)) ||
+        line_fails("wake", uv_async_init(&s->loop, &s->loaded, on_loaded)) ||
+        line_fails("timer", uv_timer_init(&s->loop, &s->timer)) ||
+        line_fails("signals", uv_signal_init(&s->loop, &s->term)) ||
+        line_fails("signals", uv_signal_init(&s->loop, &s->interrupt)))
+        return E_IO;
+    s->listener.data = s;
+    s->news.data = s;
+    s->loaded.data = s;
+    s->timer.data = s;
+    s->term.data = s;
+    s->interrupt.data = s;
+    if (line_fails("signals", uv_signal_start(&s->term, on_signal, SIGTERM)) ||
+        line_fails("signals", uv_signal_start(&s->interrupt, on_signal, SIGINT)))
+        return E_IO;
+    return OK;
+}
+
+static enum status open_conns(struct server *s)
+{
+    const struct options *o = s->options;
+    const struct conn_limits limits = {
+        .conns_max = raise_file_limit(o->max_conns),
+        .head_bytes_max = o->head_bytes,
+        .head_fields_max = o->head_fields,
+        .target_bytes_max = o->target_bytes,
+        .body_bytes_max = o->body_bytes,
+        .head_ms_max = o->head_ms,
+        .body_ms_max = o->body_ms,
+        .idle_ms_max = o->idle_ms,
+        .write_ms_max = o->write_ms,
+    };
+    const struct conn_handler handler = {
+        .on_request = api_on_request,
+        .on_error = api_on_error,
+        .arg = &s->api,
+    };
+    return conn_set_open(&s->conns, &s->loop, &limits, &handler);
+}
+
+static void connect_parts(struct server *s)
+{
+    const struct options *o = s->options;
+    s->env = (struct stream_env){
+        .loop = &s->loop,
+        .registry = &s->registry,
+        .metrics = &s->metrics,
+        .request_ms = o->request_ms,
+    };
+    s->api.options = o;
+    s->api.env = &s->env;
+    s->api.conns = s->conns;
+}
+
+static enum status start(struct server *s)
+{
+    enum status status = open_handles(s);
+    if (status == OK)
+        status = open_conns(s);
+    if (status)
+        return status;
+    connect_parts(s);
+    status = listen_here(s);
+    if (status)
+        return status;
+    enter(s, LOADING);
+    s->loader_started = pthread_create(&s->loader, NULL, load_main, s) == 0;
+    if (s->loader_started)
+        return OK;
+    log_line(LOG_ERROR, "cannot start a thread");
+    return E_NOMEM;
+}
+
+/* After a failed start the loop runs once more, to close what there is. */
+static void end_early(struct server *s)
+{
+    if (s->conns)
+        conn_set_close(s->conns, NULL, NULL);
+    uv_walk(&s->loop, close_handle, NULL);
+}
+
+static void stop(struct server *s)
+{
+    /* A load cannot be interrupted. The process was asked to end, so it ends: what the
+     * loader holds goes back with the process. */
+    if (s->loader_started && !s->loader_done)
+        _exit(s->exit_code);
+    conn_set_free(s->conns);
+    (void)uv_loop_close(&s->loop);
+    served_close(&s->registry.model[0]);
+}
+
+int server_run(const struct options *o)
+{
+    char err[ERR_MAX] = "";
+    struct server *s = calloc(1, sizeof(*s));
+    if (!s) {
+        log_line(LOG_ERROR, "out of memory");
+        return 1;
+    }
+    s->options = o;
+    metrics_init(&s->metrics);
+    s->registry.n = 1;
+    enum status status = served_inspect(&s->registry.model[0], o, err, sizeof(err));
+    if (status) {
+        log_line(LOG_ERROR, "%s", err[0] ? err : status_text(status));
+        free(s);
+        return 1;
+    }
+    if (line_fails("event loop", uv_loop_init(&s->loop))) {
+        free(s);
+        return 1;
+    }
+    if (start(s)) {
+        s->exit_code = 1;
+        end_early(s);
+    }
+    (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+    stop(s);
+    int code = s->exit_code;
+    free(s);
+    return code;
+}

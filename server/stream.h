@@ -1,0 +1,39 @@
+#ifndef SERVER_STREAM_H
+#define SERVER_STREAM_H
+
+#include "server/registry.h"
+#include "server/reply.h"
+
+/* One answer being generated: the only place where a connection, a scheduler request
+ * and text meet. Parsing -> tokenizing -> queued -> running -> done; freed when the
+ * scheduler has finished with it, no worker holds it and the connection has let go. */
+struct stream;
+struct uv_loop_s;
+
+/* What every stream needs; built once in server.c. Loop thread only. */
+struct stream_env {
+    struct uv_loop_s *loop;
+    struct registry *registry;
+    struct metrics *metrics;
+    struct stream *first; /* every one that is alive */
+    int32_t n_live;
+    int32_t live_max; /* over it: refused before the body is parsed */
+    int32_t seqs_max;
+    uint64_t request_ms;
+    bool ready;    /* the models are loaded */
+    bool draining; /* no new ones */
+};
+
+/* Answers r, now or later. model: from the route or a header, NULL when the body names
+ * it. x and model are copied. */
+void stream_start(struct stream_env *env, struct conn *c, const struct exchange *x,
+                  const char *model, const struct http_request *r);
+/* The scheduler has news for this one. */
+void stream_on_news(struct stream *st);
+/* Once a second: a comment in every stream that has been silent for long, so that proxies
+ * keep it and dead peers are found. */
+void streams_keep_alive(struct stream_env *env);
+/* The time to drain is over: every answer ends with an error. */
+void streams_cut(struct stream_env *env);
+
+#endif

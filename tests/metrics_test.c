@@ -1,0 +1,175 @@
+#include "server/metrics.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* Aim: what /metrics says is well formed and adds up. Negative space: values on and
+ * beyond the bounds of a histogram, a scrape before anything has happened, families
+ * written twice, more handlers than there is room for. */
+
+static void write_all(struct buf *out, const struct metrics *m)
+{
+    const struct metrics_view view = {
+        .model = "demo",
+        .sched =
+            {.running = 3, .waiting = 2, .blocks_used = 1, .blocks_total = 4, .block_tokens = 16},
+        .kv_numbers = "q8",
+        .backend = "cpu",
+        .prefix_cache = true,
+    };
+    buf_clear(out);
+    metrics_write(out, m, &view);
+    buf_add(out, "", 1);
+    assert_false(out->failed);
+}
+
+/* Value of the line that begins with this series. */
+static double value_of(const struct buf *out, const char *series)
+{
+    size_t n = strlen(series);
+    for (const char *line = out->data; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, series, n) == 0 && line[n] == ' ')
+            return strtod(line + n + 1, NULL);
+    }
+    fail_msg("no series %s", series);
+    return 0;
+}
+
+#define LABELS "{model_name=\"demo\",engine=\"0\"}"
+#define BUCKET "vllm:time_to_first_token_seconds_bucket{model_name=\"demo\",engine=\"0\",le="
+
+static void gauges_of_routers(void **state)
+{
+    (void)state;
+    struct metrics m;
+    struct buf out = {0};
+    metrics_init(&m);
+    write_all(&out, &m);
+    assert_true(value_of(&out, "vllm:num_requests_running" LABELS) == 3);
+    assert_true(value_of(&out, "vllm:num_requests_waiting" LABELS) == 2);
+    assert_true(value_of(&out, "vllm:kv_cache_usage_perc" LABELS) == 0.25);
+    assert_true(value_of(&out, "vllm:generation_tokens_total" LABELS) == 0);
+    assert_non_null(strstr(out.data, "block_size=\"16\",num_gpu_blocks=\"4\""));
+    buf_free(&out);
+}
+
+static void buckets(void **state)
+{
+    (void)state;
+    struct metrics m;
+    struct buf out = {0};
+    metrics_init(&m);
+    metrics_add(&m.first_token, 0);
+    metrics_add(&m.first_token, 0.001); /* on the bound: inside */
+    metrics_add(&m.first_token, 0.0011);
+    metrics_add_n(&m.first_token, 5000, 4);
+    write_all(&out, &m);
+    assert_true(value_of(&out, BUCKET "\"0.001\"}") == 2);
+    assert_true(value_of(&out, BUCKET "\"0.005\"}") == 3);
+    assert_true(value_of(&out, BUCKET "\"2560\"}") == 3);
+    assert_true(value_of(&out, BUCKET "\"+Inf\"}") == 7);
+    assert_true(value_of(&out, "vllm:time_to_first_token_seconds_count" LABELS) == 7);
+    double sum = value_of(&out, "vllm:time_to_first_token_seconds_sum" LABELS);
+    assert_true(sum > 20000.002 && sum < 20000.0022);
+    buf_free(&out);
+}
+
+static void requests(void **state)
+{
+    (void)state;
+    struct metrics m;
+    struct buf out = {0};
+    metrics_init(&m);
+    uint64_t now = now_ns();
+    const struct sched_timing whole = {.submitted_ns = now - 4000,
+                                       .scheduled_ns = now - 3000,
+                                       .first_ns = now - 2000,
+                                       .last_ns = now - 1000,
+                                       .n_cached = 5};
+    const struct sched_timing never = {.submitted_ns = now};
+    metrics_request(&m, METRIC_STOP, now - 5000, &whole, 12, 3);
+    metrics_request(&m, METRIC_ABORT, now - 5000, &never, 7, 0);
+    write_all(&out, &m);
+    assert_true(value_of(&out, "vllm:prompt_tokens_total" LABELS) == 19);
+    assert_true(value_of(&out, "vllm:prompt_tokens_cached_total" LABELS) == 5);
+    assert_true(value_of(&out, "vllm:time_to_first_token_seconds_count" LABELS) == 1);
+    assert_true(value_of(&out, "vllm:request_queue_time_seconds_count" LABELS) == 1);
+    assert_true(value_of(&out, "vllm:e2e_request_latency_seconds_count" LABELS) == 2);
+    assert_true(value_of(&out, "vllm:request_success_total{model_name=\"demo\",engine=\"0\","
+                               "finished_reason=\"abort\"}") == 1);
+    buf_free(&out);
+}
+
+static void handlers(void **state)
+{
+    (void)state;
+    static char names[METRIC_HANDLERS_MAX + 8][8];
+    struct metrics m;
+    struct buf out = {0};
+    metrics_init(&m);
+    metrics_http(&m, "/x", "GET", 200);
+    metrics_http(&m, "/x", "GET", 204);
+    metrics_http(&m, "/x", "POST", 404);
+    metrics_http(&m, "/x", "POST", 9999);
+    write_all(&out, &m);
+    assert_true(value_of(&out, "http_requests_total{handler=\"/x\",method=\"GET\","
+                               "status=\"2xx\"}") == 2);
+    assert_true(value_of(&out, "http_requests_total{handler=\"/x\",method=\"POST\","
+                               "status=\"4xx\"}") == 1);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        (void)snprintf(names[i], sizeof(names[i]), "/%zu", i);
+        metrics_http(&m, names[i], "GET", 200);
+    }
+    assert_int_equal(m.n_handlers, METRIC_HANDLERS_MAX);
+    buf_free(&out);
+}
+
+/* A family appears once, before its samples, and every line is a comment or a sample. */
+static void form(void **state)
+{
+    (void)state;
+    struct metrics m;
+    struct buf out = {0};
+    char seen[8192] = "";
+    metrics_init(&m);
+    metrics_http(&m, "/x", "GET", 200);
+    write_all(&out, &m);
+    assert_int_equal(out.data[out.n - 2], '\n');
+    for (char *line = out.data; *line;) {
+        char *end = strchr(line, '\n');
+        assert_non_null(end);
+        *end = '\0';
+        if (strncmp(line, "# TYPE ", 7) == 0) {
+            char name[128] = " ";
+            (void)snprintf(name, sizeof(name), " %.*s ", (int)strcspn(line + 7, " "), line + 7);
+            assert_null(strstr(seen, name));
+            assert_true(strlen(seen) + strlen(name) < sizeof(seen));
+            strncat(seen, name, sizeof(seen) - strlen(seen) - 1);
+        } else if (line[0] != '#') {
+            char *number = strrchr(line, ' ');
+            char *tail = NULL;
+            assert_non_null(number);
+            (void)strtod(number + 1, &tail);
+            assert_int_equal(*tail, '\0');
+        }
+        line = end + 1;
+    }
+    buf_free(&out);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gauges_of_routers), cmocka_unit_test(buckets), cmocka_unit_test(requests),
+        cmocka_unit_test(handlers),          cmocka_unit_test(form),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
