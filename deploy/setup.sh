@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by deploy/run.sh and tests/run.sh: packages and builds. Sourced, bash.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -13,9 +14,6 @@ installed() { [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = "
 
 # llhttp comes as a library where the distribution has a recent one, else as C sources.
 llhttp_package() {
-    if installed libllhttp-dev || installed node-llhttp; then
-        return
-    fi
     if apt-cache show libllhttp-dev >/dev/null 2>&1; then
         echo libllhttp-dev
     else
@@ -44,23 +42,37 @@ confirm() {
     esac
 }
 
-# install_missing PACKAGE...: asks once, then installs what is not there.
+# On a terminal apt shows its own progress; in a log it is quiet unless it fails.
+apt_install() {
+    local apt="env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends" output
+    if [ -t 2 ]; then
+        as_root $apt -q "$@" >&2
+        return
+    fi
+    output=$(as_root $apt -qq "$@" 2>&1) || { printf '%s\n' "$output" >&2; return 1; }
+}
+
+has_llhttp() { installed libllhttp-dev || installed node-llhttp; }
+
+# install_missing PACKAGE...: asks once, then installs what is not there. llhttp is always among
+# them; what it is called is known only when the package lists are there.
 install_missing() {
-    command -v dpkg-query >/dev/null || die "this script knows Debian and Ubuntu; see README.md for the list of packages"
+    command -v dpkg-query >/dev/null ||
+        die "this script knows Debian and Ubuntu; README.md lists what to install elsewhere"
     local wanted="" package
     for package in "$@"; do
         installed "$package" || wanted="$wanted $package"
     done
-    if [ -n "$wanted" ] || ! { installed libllhttp-dev || installed node-llhttp; }; then
-        confirm "$wanted and llhttp"
-        say "updating the package lists"
-        as_root apt-get -qq update || die "apt-get update failed"
-        wanted="$wanted $(llhttp_package)"
-        say "installing:$wanted"
-        # shellcheck disable=SC2086
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $wanted >/dev/null ||
-            die "apt-get install failed"
+    if [ -z "$wanted" ] && has_llhttp; then
+        return
     fi
+    confirm "$wanted$(has_llhttp || echo ' llhttp')"
+    say "updating the package lists"
+    as_root apt-get -qq update || die "apt-get update failed"
+    has_llhttp || wanted="$wanted $(llhttp_package)"
+    say "installing:$wanted (about 300 MB on a bare system)"
+    # shellcheck disable=SC2086
+    apt_install $wanted || die "apt-get install failed"
 }
 
 build_packages="gcc g++ cmake ninja-build pkg-config libc6-dev libuv1-dev libcjson-dev"

@@ -78,11 +78,23 @@ static int32_t n_pairs(const struct pass *p)
     return p->n_rows * p->n_heads;
 }
 
+static size_t row_of(const struct pass *p, int32_t pair)
+{
+    int32_t row = p->row + pair / p->n_heads;
+    return (size_t)row;
+}
+
+static size_t head_of(const struct pass *p, int32_t pair)
+{
+    int32_t head = p->head + pair % p->n_heads;
+    return (size_t)head;
+}
+
 /* Tokens of the chunk at `first` that pair i sees; may be negative. */
 static int32_t seen_by(const struct attention_job *job, const struct pass *p, int32_t pair,
                        int32_t first)
 {
-    int32_t n = job->step->position[p->row + pair / p->n_heads] + 1 - first;
+    int32_t n = job->step->position[row_of(p, pair)] + 1 - first;
     return n < CHUNK ? n : CHUNK;
 }
 
@@ -195,8 +207,8 @@ static void attend(const struct attention_job *job, const struct pass *p,
     memset(room->total, 0, PAIRS_MAX * job->padded * sizeof(float));
     int32_t context = 0;
     for (int32_t i = 0; i < n_pairs(p); i++) {
-        size_t row = (size_t)(p->row + i / p->n_heads);
-        size_t head = (size_t)(p->head + i % p->n_heads);
+        size_t row = row_of(p, i);
+        size_t head = head_of(p, i);
         memcpy(room->query + (size_t)i * job->padded, job->qkv + row * row_dim + head * job->dim,
                job->dim * sizeof(float));
         room->most[i] = -INFINITY;
@@ -209,8 +221,8 @@ static void attend(const struct attention_job *job, const struct pass *p,
         attend_chunk(job, p, first, n, room);
     }
     for (int32_t i = 0; i < n_pairs(p); i++) {
-        size_t row = (size_t)(p->row + i / p->n_heads);
-        size_t head = (size_t)(p->head + i % p->n_heads);
+        size_t row = row_of(p, i);
+        size_t head = head_of(p, i);
         float *y = job->y + (row * (size_t)s->n_heads + head) * job->dim;
         for (size_t d = 0; d < job->dim; d++)
             y[d] = room->total[(size_t)i * job->padded + d] / room->sum[i];
@@ -250,8 +262,8 @@ void cpu_attention(struct ops *o, float *y, const float *qkv, const struct kv_la
                    const struct step_view *step, const struct head_shape *shape)
 {
     struct cpu *c = (struct cpu *)o;
-    struct attention_job job = {
-        .cpu = c, .y = y, .qkv = qkv, .kv = kv, .step = step, .shape = shape};
+    struct attention_job job = {.cpu = c, .qkv = qkv, .kv = kv, .step = step, .shape = shape};
+    job.y = y;
     job.dim = (size_t)shape->head_dim;
     job.padded = (job.dim + LANES - 1) / LANES * LANES;
     if (step->n_rows <= 0 || !cpu_reserve(c, room_floats(job.padded) * sizeof(float)))

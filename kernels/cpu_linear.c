@@ -175,8 +175,8 @@ void cpu_linear(struct ops *o, float *y, const struct act *x, const struct weigh
     if (rows <= 0 || w->n <= 0)
         return;
     size_t k = (size_t)w->k;
-    struct linear_job job = {
-        .cpu = c, .y = y, .x = x, .w = w, .rows = rows, .accumulate = accumulate};
+    struct linear_job job = {.cpu = c, .x = x, .w = w, .rows = rows, .accumulate = accumulate};
+    job.y = y;
     job.rows_block = block_rows(w->act == NUM_Q8 ? k : k * sizeof(float));
     job.n_each = weight_rows_each(c, w, rows, w->kind == NUM_Q8 ? k : k * sizeof(float));
     cpu_run(c, (w->n + job.n_each - 1) / job.n_each, w->act == NUM_Q8 ? q8_task : float_task, &job);

@@ -84,12 +84,12 @@ void cpu_embed(struct ops *o, float *x, const struct weight *table, const int32_
 {
     struct rows_job job = {
         .cpu = (struct cpu *)o,
-        .out = x,
         .table = table,
         .index = ids,
         .rows = rows,
         .dim = table->k,
     };
+    job.out = x;
     run_rows(&job, embed_task);
 }
 
@@ -172,7 +172,8 @@ void cpu_gather(struct ops *o, float *y, const float *x, const int32_t *index, i
                 int32_t dim)
 {
     struct rows_job job = {
-        .cpu = (struct cpu *)o, .out = y, .x = x, .index = index, .rows = rows, .dim = dim};
+        .cpu = (struct cpu *)o, .x = x, .index = index, .rows = rows, .dim = dim};
+    job.out = y;
     run_rows(&job, gather_task);
 }
 
@@ -244,7 +245,8 @@ void cpu_rope_store(struct ops *o, float *qkv, const struct kv_layer *kv,
 {
     struct cpu *c = (struct cpu *)o;
     int32_t rows = step->n_rows;
-    struct rope_job job = {.cpu = c, .qkv = qkv, .kv = kv, .step = step, .shape = shape};
+    struct rope_job job = {.cpu = c, .kv = kv, .step = step, .shape = shape};
+    job.qkv = qkv;
     size_t per_row = (size_t)(shape->n_heads + 2 * shape->n_kv_heads) * (size_t)shape->head_dim;
     if (rows <= 0 || !cpu_reserve(c, (size_t)shape->head_dim * sizeof(float)))
         return;

@@ -8,16 +8,23 @@
 #include <stdio.h>
 #include <string.h>
 
+#ifdef WITH_CUDA
+enum { CUDA_BUILT = 1 };
+
 static enum status open_cuda(struct ops **out, char *err, size_t err_size)
 {
-#ifdef WITH_CUDA
     return ops_cuda_open(out, err, err_size);
+}
 #else
+enum { CUDA_BUILT = 0 };
+
+static enum status open_cuda(struct ops **out, char *err, size_t err_size)
+{
     (void)out;
     (void)snprintf(err, err_size, "this build has no CUDA backend (build with -DWITH_CUDA=ON)");
     return E_UNSUPPORTED;
-#endif
 }
+#endif
 
 static enum status open_cpu(struct ops **out, int32_t threads, char *err, size_t err_size)
 {
@@ -40,7 +47,8 @@ enum status ops_open(struct ops **out, const struct ops_options *opt, char *err,
     }
     if (open_cuda(out, err, err_size) == OK)
         return OK;
-    log_line(LOG_INFO, "cpu backend: %s", err);
+    if (CUDA_BUILT)
+        log_line(LOG_INFO, "using the cpu: %s", err);
     if (err_size > 0)
         err[0] = '\0';
     return open_cpu(out, opt->threads, err, err_size);

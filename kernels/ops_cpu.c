@@ -4,12 +4,11 @@
 
 #include "kernels/cpu.h"
 
-#include <sched.h>
-#include <stdio.h>
+#include "kernels/cpu_machine.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 enum {
     ALIGN = 64,
@@ -19,7 +18,6 @@ enum {
     /* Rows times dim below which waking another thread costs more than it gives. */
     TASK_WORK_LEAST = 32768,
     TASKS_PER_THREAD = 4,
-    LINE_MAX_BYTES = 512,
 };
 
 /* In front of what alloc() returns. */
@@ -72,75 +70,12 @@ static void cpu_release(struct ops *o, void *p)
         free(h);
 }
 
-/* The number after `key` in a file of lines "key number", or alone in the file when
- * key is "". False when absent or not a number ("max"). */
-static bool read_number(const char *path, const char *key, size_t *out)
-{
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return false;
-    char line[LINE_MAX_BYTES];
-    bool found = false;
-    while (!found && fgets(line, sizeof(line), f)) {
-        if (strncmp(line, key, strlen(key)) != 0)
-            continue;
-        char *end;
-        const char *text = line + strlen(key);
-        *out = strtoull(text, &end, 10);
-        found = end != text;
-    }
-    (void)fclose(f);
-    return found;
-}
-
-/* The control groups of this process and all above it; limit and usage are files
- * of the same folder. */
-static void cgroup_least(size_t *limit_least, size_t *free_least)
-{
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    if (!f)
-        return;
-    char line[LINE_MAX_BYTES];
-    char dir[LINE_MAX_BYTES] = "";
-    while (fgets(line, sizeof(line), f)) {
-        line[strcspn(line, "\n")] = '\0';
-        if (strncmp(line, "0::/", 4) == 0)
-            (void)snprintf(dir, sizeof(dir), "%s", line + 3);
-    }
-    (void)fclose(f);
-    for (;;) {
-        char path[LINE_MAX_BYTES + 64];
-        size_t limit;
-        size_t used;
-        (void)snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.max", dir);
-        bool limited = read_number(path, "", &limit);
-        (void)snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.current", dir);
-        if (limited && read_number(path, "", &used)) {
-            size_t left = limit > used ? limit - used : 0;
-            *limit_least = limit < *limit_least ? limit : *limit_least;
-            *free_least = left < *free_least ? left : *free_least;
-        }
-        char *slash = strrchr(dir, '/');
-        if (!slash)
-            return;
-        *slash = '\0';
-    }
-}
-
-static void memory_now(size_t *total, size_t *available)
-{
-    size_t kib;
-    *total = read_number("/proc/meminfo", "MemTotal:", &kib) ? kib * 1024 : 0;
-    *available = read_number("/proc/meminfo", "MemAvailable:", &kib) ? kib * 1024 : 0;
-    cgroup_least(total, available);
-}
-
 static size_t cpu_bytes_free(struct ops *o)
 {
     (void)o;
     size_t total;
     size_t available;
-    memory_now(&total, &available);
+    machine_memory(&total, &available);
     return available;
 }
 
@@ -149,7 +84,7 @@ static size_t cpu_bytes_total(struct ops *o)
     (void)o;
     size_t total;
     size_t available;
-    memory_now(&total, &available);
+    machine_memory(&total, &available);
     return total;
 }
 
@@ -258,15 +193,6 @@ static const struct ops operations = {
     .sample = cpu_sample,
 };
 
-static int32_t cores_usable(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0)
-        return (int32_t)CPU_COUNT(&set);
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 && n < THREADS_MAX ? (int32_t)n : 1;
-}
-
 enum status ops_cpu_open_with(struct ops **out, int32_t threads, const struct cpu_kernels *kern)
 {
     struct cpu *c = calloc(1, sizeof(*c));
@@ -274,7 +200,7 @@ enum status ops_cpu_open_with(struct ops **out, int32_t threads, const struct cp
         return E_NOMEM;
     c->base = operations;
     c->kern = kern;
-    int32_t n = threads > 0 ? threads : cores_usable();
+    int32_t n = threads > 0 ? threads : machine_cores();
     enum status err = pool_open(&c->pool, n < THREADS_MAX ? n : THREADS_MAX);
     if (err) {
         cpu_close(&c->base);

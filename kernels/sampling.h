@@ -7,7 +7,7 @@
  * the API down to the backend. Every control is data of a pick, so that a new
  * one never needs a new call.
  *
- * Order of application (tests/ops_test.c is the proof):
+ * Order of application (tests/sampling_test.c is the proof):
  *   1. logprobs are taken of the raw distribution;
  *   2. allowed mask, bias, repetition, presence and frequency penalties;
  *   3. temperature; 4. top_k; 5. top_p; 6. min_p; 7. the draw.

@@ -10,10 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Two passes over a file. strict_check() is the gate: a loop with an explicit stack of
- * one bit per level, so no input can make it recurse. Only text that passed reaches
- * cJSON, whose own recursion is then bounded by JSON_DEPTH_MAX and whose memory by the
- * node cap. Every value taken from the tree goes through a getter with a range. */
+/* Two passes over a file. strict_json() is the gate; only text that passed reaches cJSON,
+ * whose own recursion is then bounded by STRICT_DEPTH_MAX and whose memory by the node
+ * cap. Every value taken from the tree goes through a getter with a range. */
 
 /* Doubles hold every whole number up to here. */
 #define JSON_WHOLE_MAX 9007199254740992.0
@@ -113,227 +112,23 @@ enum status file_read(char **out, size_t *bytes, const char *dir, size_t bytes_m
     return OK;
 }
 
-/* --- the strict grammar --- */
+/* --- text to tree --- */
 
-struct gate {
-    const unsigned char *at;
-    const unsigned char *end;
-    size_t nodes_left;
-    uint64_t in_object; /* bit d: level d is an object */
-    int depth;
-};
-
-static bool is_digit(const struct gate *g)
+/* Names may repeat here: writers of vocabularies are not ours to correct, and the getters
+ * refuse a repeated name where it matters. */
+static enum status check_text(const char *text, size_t bytes, size_t nodes_max,
+                              struct json_error *err)
 {
-    return g->at < g->end && *g->at >= '0' && *g->at <= '9';
-}
-
-static void blanks(struct gate *g)
-{
-    while (g->at < g->end && (*g->at == ' ' || *g->at == '\t' || *g->at == '\n' || *g->at == '\r'))
-        g->at++;
-}
-
-static bool literal(struct gate *g, const char *word)
-{
-    size_t n = strlen(word);
-    if ((size_t)(g->end - g->at) < n || memcmp(g->at, word, n) != 0)
-        return false;
-    g->at += n;
-    return true;
-}
-
-static bool take(struct gate *g, char ch)
-{
-    if (g->at == g->end || *g->at != (unsigned char)ch)
-        return false;
-    g->at++;
-    return true;
-}
-
-static bool digits(struct gate *g)
-{
-    if (!is_digit(g))
-        return false;
-    while (is_digit(g))
-        g->at++;
-    return true;
-}
-
-static bool number(struct gate *g)
-{
-    (void)take(g, '-');
-    if (!take(g, '0') && !digits(g))
-        return false;
-    if (take(g, '.') && !digits(g))
-        return false;
-    if (take(g, 'e') || take(g, 'E')) {
-        if (!take(g, '+'))
-            (void)take(g, '-');
-        if (!digits(g))
-            return false;
-    }
-    return true;
-}
-
-static bool hex4(struct gate *g, unsigned *out)
-{
-    unsigned v = 0;
-    if (g->end - g->at < 4)
-        return false;
-    for (int i = 0; i < 4; i++, g->at++) {
-        unsigned ch = *g->at;
-        if (ch >= '0' && ch <= '9')
-            v = v * 16 + (ch - '0');
-        else if ((ch | 32) >= 'a' && (ch | 32) <= 'f')
-            v = v * 16 + ((ch | 32) - 'a' + 10);
-        else
-            return false;
-    }
-    *out = v;
-    return true;
-}
-
-static bool escape(struct gate *g)
-{
-    if (g->at == g->end)
-        return false;
-    unsigned char kind = *g->at++;
-    if (kind != 'u')
-        return kind != '\0' && strchr("\"\\/bfnrt", kind) != NULL;
-    unsigned v;
-    if (!hex4(g, &v) || v == 0 || (v >= 0xDC00 && v <= 0xDFFF))
-        return false;
-    if (v < 0xD800 || v > 0xDBFF)
-        return true;
-    return take(g, '\\') && take(g, 'u') && hex4(g, &v) && v >= 0xDC00 && v <= 0xDFFF;
-}
-
-/* One character of two to four bytes; neither overlong, nor a surrogate, nor beyond
- * U+10FFFF: the range of the second byte says it all. */
-static bool utf8(struct gate *g)
-{
-    unsigned char lead = *g->at;
-    int more = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : 1;
-    unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-    unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-    if (lead < 0xC2 || lead > 0xF4 || g->end - g->at <= more)
-        return false;
-    for (g->at++; more > 0; more--, g->at++) {
-        if (*g->at < low || *g->at > high)
-            return false;
-        low = 0x80;
-        high = 0xBF;
-    }
-    return true;
-}
-
-static bool string(struct gate *g)
-{
-    if (!take(g, '"'))
-        return false;
-    while (g->at < g->end && *g->at != '"') {
-        if (*g->at < 0x20)
-            return false;
-        if (*g->at >= 0x80) {
-            if (!utf8(g))
-                return false;
-        } else if (*g->at++ == '\\' && !escape(g)) {
-            return false;
-        }
-    }
-    return take(g, '"');
-}
-
-static bool key(struct gate *g)
-{
-    blanks(g);
-    if (!string(g))
-        return false;
-    blanks(g);
-    return take(g, ':');
-}
-
-/* A value without members, or the opening of one with; *open tells which. */
-static bool value(struct gate *g, bool *open)
-{
-    blanks(g);
-    *open = false;
-    if (g->at == g->end || g->nodes_left == 0)
-        return false;
-    g->nodes_left--;
-    switch (*g->at) {
-    case '{':
-    case '[':
-        if (g->depth == JSON_DEPTH_MAX)
-            return false;
-        g->in_object = g->in_object << 1 | (*g->at == '{');
-        g->depth++;
-        g->at++;
-        *open = true;
-        return true;
-    case '"':
-        return string(g);
-    case 't':
-        return literal(g, "true");
-    case 'f':
-        return literal(g, "false");
-    case 'n':
-        return literal(g, "null");
-    default:
-        return number(g);
-    }
-}
-
-static bool take_close(struct gate *g)
-{
-    blanks(g);
-    if (!take(g, g->in_object & 1 ? '}' : ']'))
-        return false;
-    g->in_object >>= 1;
-    g->depth--;
-    return true;
-}
-
-/* After a value: closes what ends here and stands before the next value, or at depth
- * zero at the end. */
-static bool next(struct gate *g)
-{
-    while (g->depth > 0) {
-        blanks(g);
-        if (take(g, ','))
-            return !(g->in_object & 1) || key(g);
-        if (!take_close(g))
-            return false;
-    }
-    return true;
-}
-
-static bool walk(struct gate *g)
-{
-    do {
-        bool open;
-        if (!value(g, &open))
-            return false;
-        /* The key of the first member is due unless the brackets are empty. */
-        if (open && !take_close(g)) {
-            if ((g->in_object & 1) && !key(g))
-                return false;
-            continue;
-        }
-        if (!next(g))
-            return false;
-    } while (g->depth > 0);
-    blanks(g);
-    return g->at == g->end;
+    const struct json_limits limits = {
+        .nodes = nodes_max, .members = SIZE_MAX, .depth = STRICT_DEPTH_MAX};
+    return strict_json(text, bytes, &limits, err);
 }
 
 bool strict_check(const char *text, size_t bytes, size_t nodes_max, size_t *at)
 {
-    const unsigned char *begin = (const unsigned char *)text;
-    struct gate g = {.at = begin, .end = begin + bytes, .nodes_left = nodes_max};
-    bool good = walk(&g);
-    *at = (size_t)(g.at - begin);
+    struct json_error err = {.offset = bytes};
+    bool good = check_text(text, bytes, nodes_max, &err) == OK;
+    *at = err.offset;
     return good;
 }
 
@@ -342,12 +137,12 @@ enum status json_load(cJSON **out, const char *dir, size_t bytes_max, size_t nod
 {
     char *text;
     size_t bytes;
-    size_t at;
+    struct json_error err = {.what = NULL};
     enum status s = file_read(&text, &bytes, dir, bytes_max, c);
     if (s)
         return s;
-    if (!strict_check(text, bytes, nodes_max, &at))
-        s = complain(c, E_FORMAT, "not valid JSON, or over a limit, at byte %zu", at);
+    if (check_text(text, bytes, nodes_max, &err))
+        s = complain(c, E_FORMAT, "not valid JSON: %s at byte %zu", err.what, err.offset);
     /* The grammar is known to be right, so only memory can fail now. */
     else if (!(*out = cJSON_ParseWithLength(text, bytes)))
         s = complain(c, E_NOMEM, "no memory to parse %zu bytes", bytes);

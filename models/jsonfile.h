@@ -2,6 +2,7 @@
 #define MODELS_JSONFILE_H
 
 #include "kernels/base.h"
+#include "models/strict_json.h"
 
 #include <cjson/cJSON.h>
 
@@ -10,7 +11,6 @@
  * cap, and only then cJSON, which checks none of this well. */
 
 enum {
-    JSON_DEPTH_MAX = 64,
     CONFIG_BYTES_MAX = 1 << 20, /* config.json and its small neighbours */
     CONFIG_NODES_MAX = 200000,
     MODEL_PATH_MAX = 4096,
@@ -43,9 +43,8 @@ enum status file_open(int *fd, uint64_t *bytes, const char *dir,
 enum status file_read(char **out, size_t *bytes, const char *dir, size_t bytes_max,
                       const struct complaint *c) MUST_CHECK;
 
-/* Strict grammar: exactly one value with blanks around it; valid UTF-8; no "\u0000"
- * and no lone surrogate; depth up to JSON_DEPTH_MAX; at most nodes_max values.
- * On failure *at is the offset of the byte that is wrong. */
+/* strict_json() with the limits of files: depth up to STRICT_DEPTH_MAX, at most nodes_max
+ * values, repeated names allowed. On failure *at is the offset of the byte that is wrong. */
 bool strict_check(const char *text, size_t bytes, size_t nodes_max, size_t *at) MUST_CHECK;
 
 /* dir/c->file -> tree, to be freed with cJSON_Delete(). Strings in it hold no NUL, so

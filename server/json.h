@@ -2,31 +2,25 @@
 #define SERVER_JSON_H
 
 #include "kernels/base.h"
+#include "models/strict_json.h"
 
-/* JSON from outside. cJSON builds the tree but is no validator, so nothing reaches it
- * that the strict pass has not accepted: RFC 8259 to the letter, UTF-8, and the limits
- * below. This file and json.c are the only door to cJSON in this folder. */
+/* JSON from clients. Nothing reaches cJSON that strict_json() has not accepted within the
+ * limits below, each member once. This file and json.c are the only door to cJSON in this
+ * folder. */
 struct cJSON;
 
 enum {
     JSON_DEPTH_MAX = 32,
     JSON_NODES_MAX = 200000, /* values of any kind */
     JSON_MEMBERS_MAX = 512,  /* of the outermost object: lookups there are linear */
-    JSON_NUMBER_BYTES_MAX = 63,
 };
 
 /* Beyond it a double no longer tells neighbouring integers apart; the one just above still
  * reads as this one. */
 #define JSON_INTEGER_MAX 9007199254740992.0
 
-struct json_error {
-    const char *what; /* a constant */
-    size_t offset;    /* first byte that could not be accepted */
-};
-
-/* The strict pass alone. E_INVALID with err filled, or E_NOMEM. */
-enum status json_check(const char *text, size_t bytes, struct json_error *err) MUST_CHECK;
-/* The strict pass, then the tree. The tree holds copies: text may go. */
+/* The strict pass, then the tree. The tree holds copies: text may go. E_INVALID with err
+ * filled, or E_NOMEM. */
 enum status json_parse(struct cJSON **out, const char *text, size_t bytes,
                        struct json_error *err) MUST_CHECK;
 void json_free(struct cJSON *v); /* NULL is fine */
@@ -59,8 +53,5 @@ const char *json_string(const struct cJSON *v, size_t *bytes);
 bool json_number(const struct cJSON *v, double *out);
 /* False as above, and for fractions and beyond JSON_INTEGER_MAX. 1e2 is an integer. */
 bool json_integer(const struct cJSON *v, int64_t *out);
-
-/* Bytes of the valid UTF-8 character that text begins with, 0: none. */
-size_t json_utf8(const char *text, size_t bytes);
 
 #endif

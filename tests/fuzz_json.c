@@ -1,11 +1,13 @@
 /* Aim: no bytes make the JSON gate or a request parser misbehave. Beyond what sanitizers see
  * it holds: what the strict pass accepts cJSON parses; nobody parses what it refuses; a
- * refusal says where and why; a request that was accepted keeps every promise of wire.h.
+ * refusal says where and why; what a request may hold a file may hold; a request that was
+ * accepted keeps every promise of wire.h.
  * Not here: whether the right bodies are accepted (request_fields_test.c). */
 
 #include "server/fields.h"
 #include "server/wire.h"
 
+#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -119,19 +121,44 @@ static void try_wire(const struct wire *w, const char *text, size_t bytes, bool 
     gen_request_free(&r);
 }
 
+/* Accepted or refused with a reason; lack of memory would be a tree cJSON did not make. */
+static bool accepted(enum status st, const struct json_error *err, size_t bytes)
+{
+    must(st == OK || (st == E_INVALID && err->what && err->offset <= bytes));
+    return st == OK;
+}
+
+static bool try_request(const char *text, size_t bytes)
+{
+    struct json_error err = {.what = NULL};
+    struct cJSON *tree = NULL;
+    bool good = accepted(json_parse(&tree, text, bytes, &err), &err, bytes);
+    must(good == (tree != NULL));
+    json_free(tree);
+    return good;
+}
+
+static bool try_file(const char *text, size_t bytes)
+{
+    static const struct json_limits limits = {
+        .nodes = SIZE_MAX, .members = SIZE_MAX, .depth = STRICT_DEPTH_MAX};
+    struct json_error err = {.what = NULL};
+    if (!accepted(strict_json(text, bytes, &limits, &err), &err, bytes))
+        return false;
+    struct cJSON *tree = cJSON_ParseWithLength(text, bytes);
+    must(tree && is_text(text, bytes));
+    cJSON_Delete(tree);
+    return true;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct wire *const wires[] = {&wire_chat, &wire_completions, &wire_workers_rest,
                                                &wire_workers_binding};
     const char *text = (const char *)data;
-    struct json_error err = {.what = NULL};
-    struct cJSON *tree = NULL;
-    enum status st = json_check(text, size, &err);
-    must(st == OK || (st == E_INVALID && err.what && err.offset <= size));
-    if (st == OK)
-        must(json_parse(&tree, text, size, &err) == OK && is_text(text, size));
-    json_free(tree);
+    bool good = try_request(text, size);
+    must(try_file(text, size) || !good);
     for (size_t i = 0; i < ARRAY_LEN(wires); i++)
-        try_wire(wires[i], text, size, st == OK);
+        try_wire(wires[i], text, size, good);
     return 0;
 }

@@ -1,6 +1,7 @@
-/* Aim: the strict pass accepts exactly RFC 8259 within the named limits, says what is wrong
- * and where, and everything it accepts cJSON builds a tree of; the getters hand out numbers
- * only when they can be trusted. Not here: what the members mean (wire_test.c). */
+/* Aim: the strict pass accepts exactly RFC 8259 within the limits it is given, says what is
+ * wrong and where, and everything it accepts cJSON builds a tree of; the getters hand out
+ * numbers only when they can be trusted. Not here: the limits of files (jsonfile_test.c), what
+ * the members mean (wire_test.c). */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -53,6 +54,11 @@ static const struct row rows[] = {
     {TEXT("{\"\":1}"), NULL, 0},
     {TEXT("{\"a\":{\"a\":{\"a\":null}}}"), NULL, 0},
     {TEXT("[{\"a\":1},{\"a\":1}]"), NULL, 0},
+    {TEXT(" [ ] "), NULL, 0},
+    {TEXT("\t{\n}\r"), NULL, 0},
+    {TEXT("[1,2,[3,{\"a\":[]}],{}]"), NULL, 0},
+    {TEXT("{\"a\":1,\"b\":{\"c\":null}}"), NULL, 0},
+    {TEXT("{\"a\":[1.5e+3,true,null,\"\\u00e9\xc3\xa9\"],\"b\":{}}"), NULL, 0},
     {TEXT("{\"a\":1,\"A\":2}"), NULL, 0},
     /* Numbers. */
     {TEXT("0"), NULL, 0},
@@ -62,6 +68,8 @@ static const struct row rows[] = {
     {TEXT("0.5"), NULL, 0},
     {TEXT("1e5"), NULL, 0},
     {TEXT("1E+5"), NULL, 0},
+    {TEXT("1.5e+10"), NULL, 0},
+    {TEXT("1E-2"), NULL, 0},
     {TEXT("1e-5"), NULL, 0},
     {TEXT("0e1"), NULL, 0},
     {TEXT("-0.0e-0"), NULL, 0},
@@ -71,7 +79,10 @@ static const struct row rows[] = {
     {TEXT("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\""), NULL, 0},
     {TEXT("\"\\u0001\\u001f\\u00e9\\uFFFF\""), NULL, 0},
     {TEXT("\"\\ud83d\\ude00\\uDBFF\\uDFFF\""), NULL, 0},
+    {TEXT("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\""), NULL, 0},
     {TEXT("\"\x7f\""), NULL, 0},
+    {TEXT("\"\xc2\x80\""), NULL, 0},
+    {TEXT("\"\xe0\xa0\x80\xed\x9f\xbf\xef\xbf\xbf\""), NULL, 0},
     {TEXT("\"\xc2\x80\xdf\xbf\""), NULL, 0},
     {TEXT("\"\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf\""), NULL, 0},
     {TEXT("\"\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\""), NULL, 0},
@@ -79,7 +90,15 @@ static const struct row rows[] = {
     /* Nothing, and too much. */
     {TEXT(""), end, 0},
     {TEXT("  "), end, 2},
+    {TEXT(" "), end, 1},
     {TEXT("{}{}"), behind, 2},
+    {TEXT("{}x"), behind, 2},
+    {TEXT("[] []"), behind, 3},
+    {TEXT("1\0"), behind, 1},
+    {TEXT("["), end, 1},
+    {TEXT("{"), end, 1},
+    {TEXT("[1"), end, 2},
+    {TEXT("[1,"), end, 3},
     {TEXT("[] x"), behind, 3},
     {TEXT("1 2"), behind, 2},
     {TEXT("\"a\"b"), behind, 3},
@@ -93,8 +112,11 @@ static const struct row rows[] = {
     {TEXT("\xef\xbb\xbf{}"), value, 0},
     {TEXT("\xff\xfe{\0}\0"), value, 0},
     {TEXT("\0{}"), value, 0},
+    {TEXT("\xef\xbb\xbf[]"), value, 0},
     {TEXT("\f[]"), value, 0},
+    {TEXT("\f1"), value, 0},
     {TEXT("\v[]"), value, 0},
+    {TEXT("\v1"), value, 0},
     {TEXT("\xc2\xa0[]"), value, 0},
     {TEXT("[1,\f2]"), value, 3},
     {TEXT("[1\0]"), comma_array, 2},
@@ -108,6 +130,10 @@ static const struct row rows[] = {
     {TEXT("[1:2]"), comma_array, 2},
     {TEXT("[1}"), comma_array, 2},
     {TEXT("{\"a\":1]"), comma_object, 6},
+    {TEXT("[}"), value, 1},
+    {TEXT("{]"), name, 1},
+    {TEXT("{,}"), name, 1},
+    {TEXT("{\"a\" 1}"), "expected ':'", 5},
     {TEXT("{\"a\":1,}"), name, 7},
     {TEXT("{,\"a\":1}"), name, 1},
     {TEXT("{\"a\":1 \"b\":2}"), comma_object, 7},
@@ -124,9 +150,12 @@ static const struct row rows[] = {
     {TEXT("{\"a\":}"), value, 5},
     {TEXT("{\"a\":1}}"), behind, 7},
     {TEXT("['a']"), value, 1},
+    {TEXT("'a'"), value, 0},
     {TEXT("[a]"), value, 1},
     {TEXT("// x\n[]"), value, 0},
     {TEXT("[/* x */]"), value, 1},
+    {TEXT("/**/1"), value, 0},
+    {TEXT("[1]//"), behind, 3},
     {TEXT("[1]#"), behind, 3},
     {TEXT("True"), value, 0},
     {TEXT("TRUE"), value, 0},
@@ -148,31 +177,39 @@ static const struct row rows[] = {
     {TEXT("- 1"), digit, 1},
     {TEXT("-01"), behind, 2},
     {TEXT("012"), behind, 1},
+    {TEXT("01"), behind, 1},
     {TEXT("[00]"), comma_array, 2},
+    {TEXT("1."), end, 2},
     {TEXT("2."), end, 2},
     {TEXT("[2.]"), digit, 3},
     {TEXT("[2.e3]"), digit, 3},
     {TEXT(".5"), value, 0},
     {TEXT("-.5"), digit, 1},
     {TEXT("1e"), end, 2},
+    {TEXT("1e+"), end, 3},
     {TEXT("[1e+]"), digit, 4},
     {TEXT("[1e+-2]"), digit, 4},
     {TEXT("1e1.5"), behind, 3},
     {TEXT("1.2.3"), behind, 3},
+    {TEXT("0x1"), behind, 1},
     {TEXT("0x10"), behind, 1},
     {TEXT("1_000"), behind, 1},
     {TEXT("1f"), behind, 1},
     {TEXT("\xef\xbc\x91"), value, 0},
     /* Strings that are none. */
     {TEXT("\""), end, 1},
+    {TEXT("\"a"), end, 2},
     {TEXT("\"abc"), end, 4},
     {TEXT("\"\\\""), end, 3},
     {TEXT("\"\\"), end, 2},
+    {TEXT("\"\n\""), control, 1},
+    {TEXT("\"\x01\""), control, 1},
     {TEXT("\"a\nb\""), control, 2},
     {TEXT("\"a\tb\""), control, 2},
     {TEXT("\"\0\""), control, 1},
     {TEXT("\"\x1f\""), control, 1},
     {TEXT("\"\\a\""), escape, 2},
+    {TEXT("\"\\x\""), escape, 2},
     {TEXT("\"\\x41\""), escape, 2},
     {TEXT("\"\\'\""), escape, 2},
     {TEXT("\"\\U0041\""), escape, 2},
@@ -180,6 +217,7 @@ static const struct row rows[] = {
     {TEXT("\"\\\0\""), escape, 2},
     {TEXT("\"\\uqqqq\""), hex, 1},
     {TEXT("\"\\u12\""), hex, 1},
+    {TEXT("\"\\u12g4\""), hex, 1},
     {TEXT("\"\\u123g\""), hex, 1},
     {TEXT("\"\\u+123\""), hex, 1},
     {TEXT("\"\\u 123\""), hex, 1},
@@ -251,6 +289,39 @@ static char *exact(const char *text, size_t bytes)
     return copy;
 }
 
+static const struct json_limits unique = {
+    .nodes = JSON_NODES_MAX,
+    .members = JSON_MEMBERS_MAX,
+    .depth = JSON_DEPTH_MAX,
+    .unique = true,
+};
+static const struct json_limits wide = {
+    .nodes = SIZE_MAX,
+    .members = SIZE_MAX,
+    .depth = STRICT_DEPTH_MAX,
+};
+
+static enum status check(const char *text, size_t bytes, const struct json_limits *limits,
+                         struct json_error *err)
+{
+    char *copy = exact(text, bytes);
+    enum status st = strict_json(copy, bytes, limits, err);
+    free(copy);
+    return st;
+}
+
+static void must_say(const struct row *r, enum status st, const struct json_error *err,
+                     const char *what)
+{
+    if (what ? st == E_INVALID && strcmp(err->what, what) == 0 && err->offset == r->offset
+             : st == OK)
+        return;
+    show(r);
+    fail_msg("status %d, \"%s\" at %zu; wanted \"%s\" at %zu", st, err->what, err->offset,
+             what ? what : "acceptance", r->offset);
+}
+
+/* Through the gate with the tree, and through the gate alone where names may repeat. */
 static void check_row(const struct row *r)
 {
     struct json_error err = {.what = "nothing said", .offset = SIZE_MAX};
@@ -258,15 +329,11 @@ static void check_row(const struct row *r)
     char *text = exact(r->text, r->bytes);
     enum status st = json_parse(&tree, text, r->bytes, &err);
     free(text);
-    bool fine = r->what ? st == E_INVALID && !tree && strcmp(err.what, r->what) == 0 &&
-                              err.offset == r->offset
-                        : st == OK && tree;
+    assert_true((st == OK) == (tree != NULL));
     json_free(tree);
-    if (fine)
-        return;
-    show(r);
-    fail_msg("status %d, \"%s\" at %zu; wanted \"%s\" at %zu", st, err.what, err.offset,
-             r->what ? r->what : "acceptance", r->offset);
+    must_say(r, st, &err, r->what);
+    st = check(r->text, r->bytes, &wide, &err);
+    must_say(r, st, &err, r->what == twice ? NULL : r->what);
 }
 
 static void test_grammar(void **state)
@@ -288,10 +355,7 @@ static void test_every_beginning(void **state)
             continue;
         for (size_t n = 0; n < r->bytes; n++) {
             struct json_error err;
-            char *text = exact(r->text, n);
-            enum status st = json_check(text, n, &err);
-            free(text);
-            if (st == E_INVALID && err.offset <= n)
+            if (check(r->text, n, &unique, &err) == E_INVALID && err.offset <= n)
                 continue;
             show(r);
             fail_msg("accepted or misplaced after %zu bytes", n);
@@ -329,6 +393,7 @@ struct limit_row {
     const char *what;
 };
 
+/* Those that requests are given. */
 static void test_limits(void **state)
 {
     static const struct limit_row limits[] = {
@@ -340,8 +405,8 @@ static void test_limits(void **state)
         {"[", "[]", ",", JSON_NODES_MAX - 1, "]", "too many values"},
         {"{\"a\":{", "\"#\":0", ",", JSON_NODES_MAX - 2, "}}", "too many values"},
         {"{", "\"#\":0", ",", JSON_MEMBERS_MAX, "}", "too many members"},
-        {"", "1", "", JSON_NUMBER_BYTES_MAX, "", "number of too many digits"},
-        {"0.", "0", "", JSON_NUMBER_BYTES_MAX - 2, "", "number of too many digits"},
+        {"", "1", "", STRICT_NUMBER_BYTES_MAX, "", "number of too many digits"},
+        {"0.", "0", "", STRICT_NUMBER_BYTES_MAX - 2, "", "number of too many digits"},
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
@@ -350,7 +415,9 @@ static void test_limits(void **state)
             struct json_error err = {.what = ""};
             size_t bytes;
             char *text = repeat(l->head, l->item, l->sep, l->most + more, l->tail, &bytes);
-            enum status st = json_check(text, bytes, &err);
+            struct cJSON *tree = NULL;
+            enum status st = json_parse(&tree, text, bytes, &err);
+            json_free(tree);
             free(text);
             bool open = l->tail[0] == '\0' && l->item[0] != '1' && l->item[0] != '0';
             const char *wanted = more ? l->what : open ? end : NULL;
@@ -358,6 +425,45 @@ static void test_limits(void **state)
                 continue;
             fail_msg("limit %zu, %zu more: status %d, \"%s\"", i, more, st, err.what);
         }
+    }
+}
+
+struct given_row {
+    const char *text;
+    struct json_limits limits; /* nodes, members, depth */
+    const char *what;          /* NULL: accepted */
+    size_t offset;
+};
+
+static void test_limits_given(void **state)
+{
+    static const char nodes[] = "too many values";
+    static const char members[] = "too many members";
+    static const char deep[] = "nested too deep";
+    static const struct given_row given[] = {
+        {"1", {1, 0, 0, false}, NULL, 0},
+        {"1", {0, 0, 0, false}, nodes, 0},
+        {"[]", {1, 0, 1, false}, NULL, 0},
+        {"[]", {1, 0, 0, false}, deep, 0},
+        {"[[]]", {2, 0, 2, false}, NULL, 0},
+        {"[[]]", {2, 0, 1, false}, deep, 1},
+        {"[1,2,3]", {4, 0, 1, false}, NULL, 0},
+        {"[1,2,3]", {3, 0, 1, false}, nodes, 5},
+        {"{\"a\":[[{}]],\"b\":1}", {5, 2, 4, false}, NULL, 0},
+        {"{\"a\":[[{}]],\"b\":1}", {4, 2, 4, false}, nodes, 16},
+        {"{\"a\":[[{}]],\"b\":1}", {5, 1, 4, false}, members, 12},
+        {"{\"a\":[[{}]],\"b\":1}", {5, 2, 3, false}, deep, 7},
+        {"{\"a\":{\"x\":1,\"y\":2}}", {9, 1, 2, false}, NULL, 0},
+        {"[{\"a\":1,\"b\":2}]", {9, 0, 2, false}, NULL, 0},
+        {"{\"a\":1,\"a\":2}", {9, 2, 1, false}, NULL, 0},
+        {"{\"a\":1,\"a\":2}", {9, 2, 1, true}, twice, 7},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(given); i++) {
+        const struct given_row *g = &given[i];
+        struct row r = {g->text, strlen(g->text), g->what, g->offset};
+        struct json_error err = {.what = "nothing said", .offset = SIZE_MAX};
+        must_say(&r, check(r.text, r.bytes, &g->limits, &err), &err, g->what);
     }
 }
 
@@ -386,9 +492,9 @@ static void test_long_names(void **state)
     memcpy(text + 4096, "a\":1,\"", 6);
     memcpy(text + 4096 + 6 + 4094, "b\":1}", 5);
     size_t bytes = 4096 + 6 + 4094 + 5;
-    assert_int_equal(json_check(text, bytes, &err), OK);
+    assert_int_equal(strict_json(text, bytes, &unique, &err), OK);
     text[bytes - 5] = 'a';
-    assert_int_equal(json_check(text, bytes, &err), E_INVALID);
+    assert_int_equal(strict_json(text, bytes, &unique, &err), E_INVALID);
     assert_int_equal(err.offset, 4096 + 5);
 }
 
@@ -556,10 +662,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_grammar),    cmocka_unit_test(test_every_beginning),
-        cmocka_unit_test(test_limits),     cmocka_unit_test(test_large_tree),
-        cmocka_unit_test(test_long_names), cmocka_unit_test(test_utf8),
-        cmocka_unit_test(test_kinds),      cmocka_unit_test(test_strings),
-        cmocka_unit_test(test_numbers),    cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_limits),     cmocka_unit_test(test_limits_given),
+        cmocka_unit_test(test_large_tree), cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_utf8),       cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_strings),    cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

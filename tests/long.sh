@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The long suites, sourced by tests/run.sh --all: layout, clang-tidy, a build with clang, fuzzing,
 # real clients. Each is a suite whose log carries a line in cmocka's form.
 
