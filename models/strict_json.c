@@ -163,15 +163,17 @@ static void skip_plain(struct scan *s)
 {
     const unsigned char *p = (const unsigned char *)s->text + s->at;
     const unsigned char *end = (const unsigned char *)s->text + s->bytes;
-    for (; p < end; p++) {
+    while (p < end) {
         unsigned char c = *p;
-        if (c == '"' || c == '\\' || c < 0x20)
+        if (c < 0x80) {
+            if (c == '"' || c == '\\' || c < 0x20)
+                break;
+            p++;
+        } else if (c >= 0xC2 && c <= 0xDF && end - p > 1 && (p[1] & 0xC0) == 0x80) {
+            p += 2;
+        } else {
             break;
-        if (c < 0x80)
-            continue;
-        if (c < 0xC2 || c > 0xDF || end - p < 2 || (p[1] & 0xC0) != 0x80)
-            break;
-        p++;
+        }
     }
     s->at = (size_t)(p - (const unsigned char *)s->text);
 }
@@ -180,7 +182,10 @@ static void skip_plain(struct scan *s)
 static enum status scan_string(struct scan *s)
 {
     s->at++;
-    for (skip_plain(s); s->at < s->bytes; skip_plain(s)) {
+    for (;;) {
+        skip_plain(s);
+        if (s->at == s->bytes)
+            return refuse(s, "unexpected end");
         unsigned char c = (unsigned char)s->text[s->at];
         if (c == '"') {
             s->at++;
@@ -199,7 +204,6 @@ static enum status scan_string(struct scan *s)
             s->at += n;
         }
     }
-    return refuse(s, "unexpected end");
 }
 
 /* ---- member names ------------------------------------------------------------------ */

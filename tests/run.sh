@@ -60,7 +60,7 @@ suite "tests (cpu)" in_preset cpu
 
 say "building: asan (AddressSanitizer and UndefinedBehaviorSanitizer)"
 build asan all
-suite "tests (asan)" in_preset asan -LE tidy
+suite "tests (asan)" in_preset asan -LE 'tidy|simt'
 
 say "building: tsan (ThreadSanitizer)"
 build tsan threads_test

@@ -245,7 +245,7 @@ static void test_logprobs(void **state)
     static const int32_t wanted[] = {0, 1, 5, LOGPROBS_MAX, 1000};
     (void)state;
     struct rig rig = rig_open(1);
-    const int32_t vocabs[] = {3, 17, 3001};
+    static const uint16_t vocabs[] = {3, 17, 3001};
     for (size_t v = 0; v < ARRAY_LEN(vocabs); v++) {
         int32_t vocab = vocabs[v];
         float *x = logits_make(vocab, v + 5);
