@@ -83,3 +83,5 @@ clients() {
 
 install_missing npm
 suite "clients (OpenAI, Cloudflare, workerd)" clients
+
+suite "emulated kernels (asan)" in_preset asan -L simt
