@@ -77,16 +77,20 @@ install_missing() {
 
 build_packages="gcc g++ cmake ninja-build pkg-config libc6-dev libuv1-dev libcjson-dev"
 
+# configure PRESET: finds compilers and packages anew.
+configure() {
+    local output
+    say "configuring ($1)"
+    output=$(cd "$root" && cmake --preset "$1" 2>&1) ||
+        { printf '%s\n' "$output" >&2; die "configuring failed"; }
+}
+
 # build PRESET TARGET...: configures once, then builds what changed.
 # ninja's progress line is shown on a terminal only; errors always.
 build() {
     local preset=$1 dir="$root/build/$1" output
     shift
-    if [ ! -f "$dir/build.ninja" ]; then
-        say "configuring ($preset)"
-        output=$(cd "$root" && cmake --preset "$preset" 2>&1) ||
-            { printf '%s\n' "$output" >&2; die "configuring failed"; }
-    fi
+    [ -f "$dir/build.ninja" ] || configure "$preset"
     if [ -t 2 ]; then
         ninja -C "$dir" "$@" >&2 || die "the build failed"
     else

@@ -295,7 +295,11 @@ static void test_no_descriptors(void **state)
 static void test_no_descriptors_at_all(void **state)
 {
     (void)state;
-    enum { ROUNDS = 4, LAST = ROUNDS - 1 };
+    enum { ROUNDS = 4, LAST = ROUNDS - 1, UV_TELLS_NO_MORE = 0x012d00 };
+    if (uv_version() >= UV_TELLS_NO_MORE) {
+        print_message("skipped: libuv from 1.45 on turns them away itself and tells nobody\n");
+        skip();
+    }
     struct rig g;
     struct client held;
     struct client idle;

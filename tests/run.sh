@@ -54,8 +54,13 @@ in_preset() { (cd "$root" && ctest --test-dir "build/$1" --verbose "${@:2}"); }
 install_missing $build_packages libcmocka-dev python3
 started=$SECONDS
 
+# A folder that run.sh configured may not know of the packages that tests need.
+for preset in cpu asan tsan; do
+    configure "$preset"
+done
 say "building: cpu"
 build cpu all bench
+[ -x "$root/build/cpu/ops_test" ] || die "the tests were not built: cmocka was not found"
 suite "tests (cpu)" in_preset cpu
 
 say "building: asan (AddressSanitizer and UndefinedBehaviorSanitizer)"

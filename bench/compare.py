@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Two CSV files of one bench program, before and after: what changed more than the noise.
+
+    compare.py A.csv B.csv [--all] [--runs 3]
+
+Each file holds several runs of the same command, appended. Take them in turn, A B A B A B: a
+shared machine changes its speed from minute to minute, and only what lies side by side can be
+compared. A figure is shown when every run of one side lies outside the range of the other and the
+medians differ by more than the spread of either side, that is (max - min) / median. The first of
+these happens by chance to one figure in ten with three runs a side, to one in a hundred with
+five: repeat what surprises. The columns named in KEYS say which rows belong together.
+
+Exit status: 0, 1 when answers changed or there were errors, 2 when the files do not compare.
+"""
+import argparse
+import csv
+import statistics
+import sys
+
+KEYS = {"load", "streams", "rate_per_s", "prompt", "max_tokens", "shape", "n", "k", "rows",
+        "sequences", "penalties", "folder", "kind", "bytes"}
+# Said about a run, but no result of it.
+CONTEXT = {"answered", "prompt_tokens", "cached_tokens", "answer_tokens", "seconds", "faults",
+           "long_prompts", "long_prompt_tokens", "long_cached_tokens", "gaps_quiet", "gaps_long"}
+CACHED = ("cached_tokens", "long_cached_tokens")
+HIGHER_IS_BETTER = ("per_s", "per_event", "of_read")
+
+
+def fail(text):
+    print(f"compare.py: {text}", file=sys.stderr)
+    sys.exit(2)
+
+
+def read(path):
+    """{key: {column: [text of each run]}}; header and comment lines may come again."""
+    rows = {}
+    header = None
+    with open(path, encoding="utf-8", newline="") as file:
+        for row in csv.reader(line for line in file if not line.startswith("#")):
+            if header is None:
+                header = row
+            elif row and row != header:
+                if len(row) != len(header):
+                    fail(f"{path}: {len(row)} columns where {len(header)} were named")
+                at = dict(zip(header, row))
+                key = tuple((name, at[name]) for name in header if name in KEYS)
+                for name, text in at.items():
+                    rows.setdefault(key, {}).setdefault(name, []).append(text)
+    if not rows:
+        fail(f"{path}: no rows")
+    return rows
+
+
+def numbers(texts):
+    try:
+        return [float(text) for text in texts]
+    except (TypeError, ValueError):
+        return []
+
+
+def spread(x):
+    middle = statistics.median(x)
+    return (max(x) - min(x)) / abs(middle) if middle else 0.0
+
+
+def judge(name, a, b, runs):
+    """The line of one figure and whether it changed."""
+    before, after = statistics.median(a), statistics.median(b)
+    noise = max(spread(a), spread(b))
+    ratio = after / before if before else float("nan")
+    apart = max(a) < min(b) or max(b) < min(a)
+    changed = min(len(a), len(b)) >= runs and apart and abs(ratio - 1) > noise
+    better = (after > before) == name.endswith(HIGHER_IS_BETTER)
+    verdict = ("better" if better else "WORSE") if changed else "noise"
+    if min(len(a), len(b)) < runs:
+        verdict = "too few runs"
+    text = f"  {name:<20}{before:>12.2f}{after:>12.2f}{ratio:>8.3f}{noise:>8.1%}  {verdict}"
+    return text, changed
+
+
+def answers(a, b):
+    """What may never change in silence; None when the program prints no answers."""
+    if "answers" not in a or "answers" not in b:
+        return None
+    sides = [sorted(set(side["answers"])) for side in (a, b)]
+    if sides[0] == sides[1] and len(sides[0]) == 1:
+        return None
+    if sides[0] == sides[1] or any(len(side) > 1 for side in sides):
+        return f"  ANSWERS DIFFER between runs of one side: A {sides[0]}, B {sides[1]}"
+    return f"  ANSWERS CHANGED: {sides[0][0]} -> {sides[1][0]}"
+
+
+def remarks(a, b):
+    for side, x in (("A", a), ("B", b)):
+        errors = sum(numbers(x.get("errors", [])))
+        if errors:
+            yield f"  {side}: {errors:.0f} ERRORS ({'; '.join(filter(None, x['faults']))})"
+        for name in CACHED:
+            if any(numbers(x.get(name, []))):
+                yield f"  {side}: prompts came in part from the prefix cache ({name})"
+
+
+def compare(key, a, b, show_all, runs):
+    """Prints one group of rows; whether answers or errors speak against B."""
+    warning = answers(a, b)
+    lines = [warning] if warning else []
+    lines += remarks(a, b)
+    for name in a:
+        if name in KEYS or name in CONTEXT or name in ("errors", "answers"):
+            continue
+        x, y = numbers(a[name]), numbers(b.get(name, []))
+        if x and y:
+            text, changed = judge(name, x, y, runs)
+            if changed or show_all:
+                lines.append(text)
+    counts = [len(next(iter(side.values()))) for side in (a, b)]
+    title = ", ".join(f"{name} {text}" for name, text in key if text)
+    print(f"{title or 'all'}  ({counts[0]} and {counts[1]} runs)"
+          + ("" if lines else ": nothing beyond the noise"))
+    if min(counts) < runs and not show_all:
+        print(f"  too few runs to tell a change from noise: {runs} a side are needed")
+    print("\n".join(lines) + "\n" if lines else "", end="")
+    return bool(warning) or any(sum(numbers(x.get("errors", []))) for x in (a, b))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("before")
+    parser.add_argument("after")
+    parser.add_argument("--all", action="store_true", help="show what did not change, too")
+    parser.add_argument("--runs", type=int, default=3, help="fewer prove nothing (3)")
+    args = parser.parse_args()
+    a, b = read(args.before), read(args.after)
+    both = [key for key in a if key in b]
+    if not both:
+        fail("the files have no row in common")
+    print(f"  {'':<20}{'A median':>12}{'B median':>12}{'B / A':>8}{'noise':>8}")
+    bad = [compare(key, a[key], b[key], args.all, args.runs) for key in both]
+    for path, rows, other in ((args.before, a, b), (args.after, b, a)):
+        alone = sum(key not in other for key in rows)
+        if alone:
+            print(f"{path} alone has {alone} rows")
+    return 1 if any(bad) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
