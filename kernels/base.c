@@ -29,23 +29,55 @@ void log_setup(enum log_level most, bool json)
     log_json = json;
 }
 
-/* Escapes what would break a line or a JSON string. The room is twice the text,
- * and what expands further than that is cut. */
+/* Bytes of the character at p, 0: it is not valid UTF-8, as half a character is not that the
+ * cut of a long line leaves. */
+static size_t utf8_bytes(const unsigned char *p)
+{
+    static const struct {
+        unsigned char first;
+        unsigned char last;
+        unsigned char low; /* range of the second byte */
+        unsigned char high;
+        size_t n;
+    } forms[] = {
+        {0x01, 0x7f, 0x00, 0xff, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+        if (p[0] < forms[i].first || p[0] > forms[i].last)
+            continue;
+        if (forms[i].n > 1 && (p[1] < forms[i].low || p[1] > forms[i].high))
+            return 0;
+        for (size_t k = 2; k < forms[i].n; k++)
+            if (p[k] < 0x80 || p[k] > 0xbf)
+                return 0;
+        return forms[i].n;
+    }
+    return 0;
+}
+
+/* Escapes what would break a line or a JSON string; a byte that is no text becomes the
+ * character of its number. The room is twice the text, and what expands further than that
+ * is cut. */
 static size_t escape(char *out, size_t room, const char *text)
 {
     static const char hex[] = "0123456789abcdef";
     size_t n = 0;
-    for (const unsigned char *p = (const unsigned char *)text; *p && n + 6 < room; p++) {
-        if (*p < 0x20 || *p == 0x7f) {
+    for (const unsigned char *p = (const unsigned char *)text; *p && n + 6 < room;) {
+        size_t bytes = utf8_bytes(p);
+        if (bytes == 0 || *p < 0x20 || *p == 0x7f) {
             const char seq[] = {'\\', 'u', '0', '0', hex[*p >> 4], hex[*p & 15]};
             memcpy(out + n, seq, sizeof(seq));
             n += sizeof(seq);
-        } else if (log_json && (*p == '"' || *p == '\\')) {
-            out[n++] = '\\';
-            out[n++] = (char)*p;
-        } else {
-            out[n++] = (char)*p;
+            p++;
+            continue;
         }
+        if (log_json && (*p == '"' || *p == '\\'))
+            out[n++] = '\\';
+        memcpy(out + n, p, bytes);
+        n += bytes;
+        p += bytes;
     }
     out[n] = '\0';
     return n;

@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What every floor stands on: status codes, log lines, checked sizes. */
+/* What every floor stands on: status codes, log lines, checked sizes, and the few helpers that
+ * would otherwise be written on each of them. */
 
 /* Every function that can fail for a reason outside the program returns one of
  * these and leaves its results in out-parameters. Broken invariants assert. */
@@ -17,8 +18,7 @@
     X(E_IO, -4, "input/output error")                                                              \
     X(E_FORMAT, -5, "file is not in the expected format")                                          \
     X(E_UNSUPPORTED, -6, "not supported")                                                          \
-    X(E_DEVICE, -7, "the accelerator failed")                                                      \
-    X(E_SHUTDOWN, -8, "shutting down")
+    X(E_DEVICE, -7, "the accelerator failed")
 
 enum status {
 #define STATUS_ENUM(name, value, text) name = value,
@@ -56,6 +56,21 @@ static inline bool size_mul(size_t a, size_t b, size_t *out)
 static inline bool size_add(size_t a, size_t b, size_t *out)
 {
     return !__builtin_add_overflow(a, b, out);
+}
+
+static inline int32_t min32(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* -1: no hexadecimal digit. */
+static inline int hex_value(char digit)
+{
+    if (digit >= '0' && digit <= '9')
+        return digit - '0';
+    if (digit >= 'a' && digit <= 'f')
+        return digit - 'a' + 10;
+    return digit >= 'A' && digit <= 'F' ? digit - 'A' + 10 : -1;
 }
 
 #ifdef __cplusplus

@@ -256,47 +256,11 @@ TARGET static float max(const float *x, size_t n)
     return result;
 }
 
-TARGET static float square_sum(const float *x, size_t n)
-{
-    return square_sum_lanes(x, n);
-}
-
-TARGET static void quantize(int8_t *q, float *scale, const float *x, size_t n)
-{
-    quantize_lanes(q, scale, x, n);
-}
-
-TARGET static void silu_mul(float *y, const float *gate, const float *up, size_t n)
-{
-    silu_mul_lanes(y, gate, up, n);
-}
-
-TARGET static void widen(float *dst, const int8_t *src, size_t n)
-{
-    widen_lanes(dst, src, n);
-}
-
-TARGET static float exp_sum(float *x, float most, size_t n)
-{
-    return exp_sum_lanes(x, most, n);
-}
+LANES_LOOPS(TARGET)
 
 const struct cpu_kernels *cpu_kernels_avx512(void)
 {
-    static const struct cpu_kernels table = {
-        .name = "avx512vnni",
-        .q8_tile = q8_tile,
-        .float_tile = float_tile,
-        .q8_sum = q8_sum,
-        .square_sum = square_sum,
-        .quantize = quantize,
-        .silu_mul = silu_mul,
-        .widen = widen,
-        .dots = dots,
-        .weigh = weigh,
-        .max = max,
-        .exp_sum = exp_sum,
-    };
+    static const struct cpu_kernels table = LANES_TABLE("avx512vnni");
     bool can = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vnni");

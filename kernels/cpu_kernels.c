@@ -63,25 +63,7 @@ static int32_t q8_sum(const int8_t *q, size_t n)
     return q8_sum_lanes(q, n);
 }
 
-static float square_sum(const float *x, size_t n)
-{
-    return square_sum_lanes(x, n);
-}
-
-static void quantize(int8_t *q, float *scale, const float *x, size_t n)
-{
-    quantize_lanes(q, scale, x, n);
-}
-
-static void silu_mul(float *y, const float *gate, const float *up, size_t n)
-{
-    silu_mul_lanes(y, gate, up, n);
-}
-
-static void widen(float *dst, const int8_t *src, size_t n)
-{
-    widen_lanes(dst, src, n);
-}
+LANES_LOOPS()
 
 static void dots(float *s, const float *q, const float *k, size_t n, size_t dim)
 {
@@ -98,25 +80,7 @@ static float max(const float *x, size_t n)
     return max_lanes(x, n);
 }
 
-static float exp_sum(float *x, float most, size_t n)
-{
-    return exp_sum_lanes(x, most, n);
-}
-
-static const struct cpu_kernels plain = {
-    .name = "plain",
-    .q8_tile = q8_tile,
-    .float_tile = float_tile,
-    .q8_sum = q8_sum,
-    .square_sum = square_sum,
-    .quantize = quantize,
-    .silu_mul = silu_mul,
-    .widen = widen,
-    .dots = dots,
-    .weigh = weigh,
-    .max = max,
-    .exp_sum = exp_sum,
-};
+static const struct cpu_kernels plain = LANES_TABLE("plain");
 
 const struct cpu_kernels *cpu_kernels_plain(void)
 {

@@ -175,4 +175,35 @@ LANES_FN float exp_sum_lanes(float *x, float max, size_t n)
     return lanes_total(lane);
 }
 
+/* The loops that every table takes as they are. */
+#define LANES_LOOPS(target)                                                                        \
+    target static float square_sum(const float *x, size_t n)                                       \
+    {                                                                                              \
+        return square_sum_lanes(x, n);                                                             \
+    }                                                                                              \
+    target static void quantize(int8_t *q, float *scale, const float *x, size_t n)                 \
+    {                                                                                              \
+        quantize_lanes(q, scale, x, n);                                                            \
+    }                                                                                              \
+    target static void silu_mul(float *y, const float *gate, const float *up, size_t n)            \
+    {                                                                                              \
+        silu_mul_lanes(y, gate, up, n);                                                            \
+    }                                                                                              \
+    target static void widen(float *dst, const int8_t *src, size_t n)                              \
+    {                                                                                              \
+        widen_lanes(dst, src, n);                                                                  \
+    }                                                                                              \
+    target static float exp_sum(float *x, float most, size_t n)                                    \
+    {                                                                                              \
+        return exp_sum_lanes(x, most, n);                                                          \
+    }
+
+/* The table of a file that has functions of all these names. */
+#define LANES_TABLE(label)                                                                         \
+    {                                                                                              \
+        .name = label, .q8_tile = q8_tile, .float_tile = float_tile, .q8_sum = q8_sum,             \
+        .square_sum = square_sum, .quantize = quantize, .silu_mul = silu_mul, .widen = widen,      \
+        .dots = dots, .weigh = weigh, .max = max, .exp_sum = exp_sum,                              \
+    }
+
 #endif

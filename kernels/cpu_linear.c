@@ -32,11 +32,6 @@ struct linear_job {
     bool accumulate;
 };
 
-static int32_t least(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
-
 /* A full tile has a constant length, which is what makes it worth a vector. */
 static inline void scale_sums(float *restrict y, const int32_t *restrict sum, float x_scale,
                               const float *restrict w_scale, int32_t n, bool accumulate)
@@ -86,11 +81,11 @@ static void q8_group(const struct linear_job *job, int32_t n, int32_t n_w, int32
     /* The groups lie one behind the other, and each tile asks for its share. */
     const int8_t *next = n + n_w < w->n ? t.w + (size_t)n_w * k : NULL;
     size_t share = (size_t)lines * k;
-    size_t left = (size_t)least(Q8_TILE_W, w->n - n - n_w) * k;
+    size_t left = (size_t)min32(Q8_TILE_W, w->n - n - n_w) * k;
     for (int32_t row = begin; row < end; row += Q8_TILE_A) {
         t.a = job->x->q + (size_t)row * k;
         t.a_sum = a_sum + (row - begin);
-        t.n_a = least(Q8_TILE_A, end - row);
+        t.n_a = min32(Q8_TILE_A, end - row);
         t.next = left >= share && next ? next : NULL;
         job->cpu->kern->q8_tile(&t);
         for (int32_t r = 0; r < t.n_a; r++)
@@ -105,14 +100,14 @@ static void q8_task(const void *arg, int32_t task, int32_t worker)
     const struct linear_job *job = arg;
     size_t k = (size_t)job->w->k;
     int32_t a_sum[ACT_BLOCK_ROWS_MAX];
-    int32_t n_end = least((task + 1) * job->n_each, job->w->n);
+    int32_t n_end = min32((task + 1) * job->n_each, job->w->n);
     (void)worker;
     for (int32_t begin = 0; begin < job->rows; begin += job->rows_block) {
-        int32_t end = least(begin + job->rows_block, job->rows);
+        int32_t end = min32(begin + job->rows_block, job->rows);
         for (int32_t row = begin; row < end; row++)
             a_sum[row - begin] = job->cpu->kern->q8_sum(job->x->q + (size_t)row * k, k);
         for (int32_t n = task * job->n_each; n < n_end; n += Q8_TILE_W)
-            q8_group(job, n, least(Q8_TILE_W, n_end - n), begin, end, a_sum);
+            q8_group(job, n, min32(Q8_TILE_W, n_end - n), begin, end, a_sum);
     }
 }
 
@@ -128,7 +123,7 @@ static void float_group(const struct linear_job *job, int32_t n, int32_t n_w, in
     t.w_f = is_q8 ? NULL : w->f + (size_t)n * k;
     for (int32_t row = begin; row < end; row += FLOAT_TILE_A) {
         t.a = job->x->f + (size_t)row * k;
-        t.n_a = least(FLOAT_TILE_A, end - row);
+        t.n_a = min32(FLOAT_TILE_A, end - row);
         job->cpu->kern->float_tile(&t);
         for (int32_t r = 0; r < t.n_a; r++)
             put_float(job, row + r, n, n_w, sum + r * FLOAT_TILE_W);
@@ -138,12 +133,12 @@ static void float_group(const struct linear_job *job, int32_t n, int32_t n_w, in
 static void float_task(const void *arg, int32_t task, int32_t worker)
 {
     const struct linear_job *job = arg;
-    int32_t n_end = least((task + 1) * job->n_each, job->w->n);
+    int32_t n_end = min32((task + 1) * job->n_each, job->w->n);
     (void)worker;
     for (int32_t begin = 0; begin < job->rows; begin += job->rows_block) {
-        int32_t end = least(begin + job->rows_block, job->rows);
+        int32_t end = min32(begin + job->rows_block, job->rows);
         for (int32_t n = task * job->n_each; n < n_end; n += FLOAT_TILE_W)
-            float_group(job, n, least(FLOAT_TILE_W, n_end - n), begin, end);
+            float_group(job, n, min32(FLOAT_TILE_W, n_end - n), begin, end);
     }
 }
 

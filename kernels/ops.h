@@ -71,7 +71,7 @@ struct step_view {
     const int32_t *seq_start;   /* [n_seqs + 1] first row of each sequence */
     const int32_t *block_table; /* [n_seqs][table_stride] */
     int32_t table_stride;
-    int32_t kv_len_max; /* longest context in this step, sizes the grid */
+    int32_t kv_len_max; /* longest context in this step, rounded up, for whom it sizes a grid */
 };
 
 struct head_shape {

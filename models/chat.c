@@ -497,11 +497,10 @@ static enum status read_config(struct chat *c, const cJSON *config, bool with_te
 /* chat_template.jinja goes before the template of tokenizer_config.json. */
 static enum status read_files(struct chat *c, const char *dir, char *err, size_t err_size)
 {
-    struct complaint at = {.file = "tokenizer_config.json", .size = err_size};
+    struct complaint at = complaint_in("tokenizer_config.json", err, err_size);
     static const char file[] = "chat_template.jinja";
     bool own_file = file_present(dir, file);
     enum status s = OK;
-    at.text = err;
     if (file_present(dir, at.file)) {
         cJSON *tree;
         s = json_load(&tree, dir, CONFIG_BYTES_MAX, CONFIG_NODES_MAX, &at);

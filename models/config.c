@@ -35,7 +35,7 @@ static enum status unknown_arch(const char *name, const struct complaint *c)
                     known);
 }
 
-static enum status read_arch(const struct arch **out, struct model_info *info, const cJSON *o,
+static enum status read_arch(bool *window, struct model_info *info, const cJSON *o,
                              const struct complaint *c)
 {
     const cJSON *list = json_get(o, "architectures");
@@ -46,7 +46,7 @@ static enum status read_arch(const struct arch **out, struct model_info *info, c
         if (strcmp(name, arches[i].name) != 0)
             continue;
         (void)snprintf(info->arch, sizeof(info->arch), "%s", name);
-        *out = &arches[i];
+        *window = arches[i].window;
         return OK;
     }
     return unknown_arch(name, c);
@@ -57,7 +57,7 @@ static enum status read_refusals(const cJSON *o, const struct complaint *c)
     static const char *const must_be_false[] = {"attention_bias", "mlp_bias"};
     for (size_t i = 0; i < ARRAY_LEN(must_be_false); i++) {
         bool set = false;
-        enum status s = json_bool(o, must_be_false[i], &set, c);
+        enum status s = field_bool(o, must_be_false[i], &set, c);
         if (s)
             return s;
         if (set)
@@ -86,7 +86,7 @@ static enum status read_count(const cJSON *o, const char *key, int32_t max, int3
                               const struct complaint *c)
 {
     int64_t v = *out;
-    enum status s = json_int(o, key, 1, max, &v, c);
+    enum status s = field_int(o, key, 1, max, &v, c);
     if (s)
         return s;
     if (v == 0)
@@ -135,7 +135,7 @@ static enum status read_sizes(struct model_info *f, const cJSON *o, const struct
 static enum status read_window(struct model_info *f, const cJSON *o, const struct complaint *c)
 {
     int64_t window = 0;
-    enum status s = json_int(o, "sliding_window", 1, CONTEXT_MAX, &window, c);
+    enum status s = field_int(o, "sliding_window", 1, CONTEXT_MAX, &window, c);
     if (s || window == 0 || window >= f->context_max)
         return s;
     log_line(LOG_WARN, "%s: context cut from %d to the sliding window, %d", c->file, f->context_max,
@@ -150,7 +150,7 @@ static enum status read_llama3(struct rope *r, const cJSON *o, const struct comp
     if (!s)
         s = field_number(o, "high_freq_factor", 1e-3, 1e6, &r->high, c);
     if (!s)
-        s = json_int(o, "original_max_position_embeddings", 1, CONTEXT_MAX, &r->context, c);
+        s = field_int(o, "original_max_position_embeddings", 1, CONTEXT_MAX, &r->context, c);
     if (s)
         return s;
     if (r->low <= 0 || r->high <= r->low || r->context == 0)
@@ -228,7 +228,7 @@ static enum status read_ends(struct model_info *f, const cJSON *o, const struct 
         if (!json_as_int(list->child, 0, f->vocab - 1, &bos))
             s = complain(c, E_FORMAT, "\"bos_token_id\" must be an id below %d", f->vocab);
     } else {
-        s = json_int(o, "bos_token_id", 0, f->vocab - 1, &bos, c);
+        s = field_int(o, "bos_token_id", 0, f->vocab - 1, &bos, c);
     }
     if (s)
         return s;
@@ -252,23 +252,23 @@ static enum status read_ends(struct model_info *f, const cJSON *o, const struct 
 static enum status read_config(struct config *out, const cJSON *o, const struct complaint *c)
 {
     struct model_info *f = &out->info;
-    const struct arch *arch = NULL;
+    bool window = false;
     double eps = 1e-6;
     if (!cJSON_IsObject(o))
         return complain(c, E_FORMAT, "must be an object");
-    enum status s = read_arch(&arch, f, o, c);
+    enum status s = read_arch(&window, f, o, c);
     if (!s)
         s = read_refusals(o, c);
     if (!s)
         s = read_sizes(f, o, c);
-    if (!s && arch->window)
+    if (!s && window)
         s = read_window(f, o, c);
     if (!s)
         s = read_rope(&out->rope, o, c);
     if (!s)
         s = field_number(o, "rms_norm_eps", 1e-12, 1, &eps, c);
     if (!s)
-        s = json_bool(o, "tie_word_embeddings", &f->tied, c);
+        s = field_bool(o, "tie_word_embeddings", &f->tied, c);
     if (!s)
         s = read_ends(f, o, c);
     out->eps = (float)eps;
@@ -289,7 +289,7 @@ static enum status read_generation(struct model_info *f, const cJSON *o, const s
     if (!s)
         s = field_number(o, "top_p", 0, 1, &top_p, c);
     if (!s)
-        s = json_int(o, "top_k", 0, INT32_MAX, &top_k, c);
+        s = field_int(o, "top_k", 0, INT32_MAX, &top_k, c);
     if (!s)
         s = field_number(o, "repetition_penalty", 1e-3, 1e3, &repetition, c);
     f->temperature = (float)temperature;
@@ -304,7 +304,7 @@ enum status config_load(struct config *out, const char *dir, char *err, size_t e
     struct config f = {.info = {.bos = -1, .temperature = -1, .top_p = -1, .top_k = -1}};
     f.info.repetition = -1;
     cJSON *root = NULL;
-    struct complaint c = {.file = "config.json", .text = err, .size = err_size};
+    struct complaint c = complaint_in("config.json", err, err_size);
     enum status s = json_load(&root, dir, CONFIG_BYTES_MAX, CONFIG_NODES_MAX, &c);
     if (s)
         return s;

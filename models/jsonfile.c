@@ -26,6 +26,10 @@ enum status complain(const struct complaint *c, enum status s, const char *fmt, 
     va_start(args, fmt);
     (void)vsnprintf(c->text + n, c->size - (size_t)n, fmt, args);
     va_end(args);
+    /* Names out of a file are shown on terminals, where an escape sequence would act. */
+    for (char *p = c->text; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
+            *p = '?';
     return s;
 }
 
@@ -82,66 +86,56 @@ static size_t read_up_to(int fd, char *to, size_t bytes)
     return done;
 }
 
+static enum status read_text(char **out, int fd, size_t bytes, const struct complaint *c)
+{
+    char *text = malloc(bytes + 1);
+    if (!text)
+        return complain(c, E_NOMEM, "no memory for %zu bytes", bytes);
+    if (read_up_to(fd, text, bytes) != bytes) {
+        free(text);
+        return complain(c, E_IO, "cannot read all of it");
+    }
+    text[bytes] = '\0';
+    *out = text;
+    return OK;
+}
+
 enum status file_read(char **out, size_t *bytes, const char *dir, size_t bytes_max,
                       const struct complaint *c)
 {
-    int fd;
-    uint64_t size;
+    int fd = -1;
+    uint64_t size = 0;
     enum status s = file_open(&fd, &size, dir, c);
     if (s)
         return s;
-    char *text = NULL;
-    if (size == 0) {
+    if (size == 0)
         s = complain(c, E_FORMAT, "the file is empty");
-    } else if (size > bytes_max) {
+    else if (size > bytes_max)
         s = complain(c, E_FORMAT, "%llu bytes, more than the limit of %zu",
                      (unsigned long long)size, bytes_max);
-    } else if (!(text = malloc((size_t)size + 1))) {
-        s = complain(c, E_NOMEM, "no memory for %llu bytes", (unsigned long long)size);
-    } else if (read_up_to(fd, text, (size_t)size) != size) {
-        s = complain(c, E_IO, "cannot read all of it");
-    }
+    else
+        s = read_text(out, fd, (size_t)size, c);
     close(fd);
-    if (s) {
-        free(text);
-        return s;
-    }
-    text[size] = '\0';
-    *out = text;
     *bytes = (size_t)size;
-    return OK;
+    return s;
 }
 
 /* --- text to tree --- */
 
-/* Names may repeat here: writers of vocabularies are not ours to correct, and the getters
- * refuse a repeated name where it matters. */
-static enum status check_text(const char *text, size_t bytes, size_t nodes_max,
-                              struct json_error *err)
-{
-    const struct json_limits limits = {
-        .nodes = nodes_max, .members = SIZE_MAX, .depth = STRICT_DEPTH_MAX};
-    return strict_json(text, bytes, &limits, err);
-}
-
-bool strict_check(const char *text, size_t bytes, size_t nodes_max, size_t *at)
-{
-    struct json_error err = {.offset = bytes};
-    bool good = check_text(text, bytes, nodes_max, &err) == OK;
-    *at = err.offset;
-    return good;
-}
-
 enum status json_load(cJSON **out, const char *dir, size_t bytes_max, size_t nodes_max,
                       const struct complaint *c)
 {
-    char *text;
-    size_t bytes;
+    char *text = NULL;
+    size_t bytes = 0;
+    /* Names may repeat here: writers of vocabularies are not ours to correct, and the getters
+     * refuse a repeated name where it matters. */
+    const struct json_limits limits = {
+        .nodes = nodes_max, .members = SIZE_MAX, .depth = STRICT_DEPTH_MAX};
     struct json_error err = {.what = NULL};
     enum status s = file_read(&text, &bytes, dir, bytes_max, c);
     if (s)
         return s;
-    if (check_text(text, bytes, nodes_max, &err))
+    if (strict_json(text, bytes, &limits, &err))
         s = complain(c, E_FORMAT, "not valid JSON: %s at byte %zu", err.what, err.offset);
     /* The grammar is known to be right, so only memory can fail now. */
     else if (!(*out = cJSON_ParseWithLength(text, bytes)))
@@ -194,8 +188,8 @@ bool json_as_int(const cJSON *v, int64_t min, int64_t max, int64_t *out)
     return true;
 }
 
-enum status json_int(const cJSON *o, const char *key, int64_t min, int64_t max, int64_t *out,
-                     const struct complaint *c)
+enum status field_int(const cJSON *o, const char *key, int64_t min, int64_t max, int64_t *out,
+                      const struct complaint *c)
 {
     const cJSON *v;
     enum status s = find(o, key, &v, c);
@@ -220,7 +214,7 @@ enum status field_number(const cJSON *o, const char *key, double min, double max
     return OK;
 }
 
-enum status json_bool(const cJSON *o, const char *key, bool *out, const struct complaint *c)
+enum status field_bool(const cJSON *o, const char *key, bool *out, const struct complaint *c)
 {
     const cJSON *v;
     enum status s = find(o, key, &v, c);

@@ -100,7 +100,7 @@ static enum status check_shape(const struct tensor *t, const char *name, const s
 static enum status bind(struct binder *b, const char *prefix, const struct part *p)
 {
     char name[128];
-    struct complaint c = {.file = "model", .text = b->err, .size = b->err_size};
+    struct complaint c = complaint_in("model", b->err, b->err_size);
     (void)snprintf(name, sizeof(name), "%s%s.weight", prefix, p->name);
     const struct tensor *t = weights_find(b->w, name);
     if (!t)
@@ -143,6 +143,18 @@ static enum status bind_layer(struct binder *b, struct llama *l, int32_t index)
     return s;
 }
 
+/* Without its last layers a model still speaks, and nobody could tell why so badly. */
+static enum status refuse_more_layers(const struct binder *b)
+{
+    const struct complaint c = complaint_in("config.json", b->err, b->err_size);
+    char name[128];
+    (void)snprintf(name, sizeof(name), "model.layers.%d.input_layernorm.weight", b->info->n_layers);
+    if (!weights_find(b->w, name))
+        return OK;
+    return complain(&c, E_FORMAT, "\"num_hidden_layers\" is %d, but there is a tensor \"%s\"",
+                    b->info->n_layers, name);
+}
+
 static enum status bind_all(struct binder *b, struct llama *l)
 {
     struct model_info *f = &l->config.info;
@@ -160,7 +172,7 @@ static enum status bind_all(struct binder *b, struct llama *l)
     }
     for (int32_t i = 0; i < f->n_layers && !s; i++)
         s = bind_layer(b, l, i);
-    return s;
+    return s ? s : refuse_more_layers(b);
 }
 
 enum status llama_bind(struct llama *l, const struct weights *w, struct load_item **items,
@@ -168,7 +180,7 @@ enum status llama_bind(struct llama *l, const struct weights *w, struct load_ite
 {
     size_t n = (size_t)l->config.info.n_layers * TENSORS_PER_LAYER + TENSORS_BESIDE;
     struct binder b = {.w = w, .info = &l->config.info, .err = err, .err_size = err_size};
-    const struct complaint c = {.file = "model", .text = err, .size = err_size};
+    const struct complaint c = complaint_in("model", err, err_size);
     b.item = calloc(n, sizeof(*b.item));
     if (!b.item)
         return complain(&c, E_NOMEM, "no memory for a list of %zu tensors", n);

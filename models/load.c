@@ -30,9 +30,8 @@ struct load {
     const struct load_item *item; /* [n_items] */
     size_t n_items;
     const struct weights *weights;
-    char *err;
-    size_t err_size;
-    pthread_mutex_t mutex; /* the members below, and the states of the slots */
+    struct complaint complaint; /* not yet about a file */
+    pthread_mutex_t mutex;      /* the members below, and the states of the slots */
     pthread_cond_t full;
     pthread_cond_t emptied;
     size_t next_item;
@@ -163,7 +162,8 @@ static bool next_piece(struct load *l, struct slot *sl)
 static void give_up(struct load *l, const struct load_item *it, enum status s)
 {
     const struct tensor *t = it->tensor;
-    struct complaint c = {.file = weights_file(l->weights, t), .text = l->err, .size = l->err_size};
+    struct complaint c = l->complaint;
+    c.file = weights_file(l->weights, t);
     if (l->status)
         return;
     l->status = complain(&c, s, "tensor \"%.*s\" %s", (int)t->name_bytes, t->name,
@@ -308,10 +308,8 @@ static enum status load_all(struct load *l, struct ops *ops, const struct load_r
     pthread_mutex_lock(&l->mutex);
     int32_t n = start(l, worker, thread);
     pthread_mutex_unlock(&l->mutex);
-    if (n == 0) {
-        const struct complaint c = {.file = "load", .text = l->err, .size = l->err_size};
-        return complain(&c, E_NOMEM, "cannot start a single thread");
-    }
+    if (n == 0)
+        return complain(&l->complaint, E_NOMEM, "cannot start a single thread");
     drain(l, ops, report);
     for (int32_t i = 0; i < n; i++)
         (void)pthread_join(thread[i], NULL);
@@ -321,7 +319,8 @@ static enum status load_all(struct load *l, struct ops *ops, const struct load_r
 enum status load_run(const struct load_item *item, size_t n, const struct weights *w,
                      struct ops *ops, const struct load_report *report, char *err, size_t err_size)
 {
-    struct load l = {.item = item, .n_items = n, .weights = w, .err = err, .err_size = err_size};
+    struct load l = {.item = item, .n_items = n, .weights = w};
+    l.complaint = complaint_in("load", err, err_size);
     for (size_t i = 0; i < n; i++)
         assert(item[i].rows > 0 && row_bytes(&item[i]) > 0 &&
                row_bytes(&item[i]) <= LOAD_PIECE_BYTES);

@@ -22,6 +22,7 @@
 enum {
     STEP_ROWS_LIMIT = 65536,
     STEP_SEQS_LIMIT = 4096,
+    CONTEXT_MIN = 2,    /* a token of a prompt and one of an answer */
     KV_ROUND_MIN = 256, /* the shortest context a step is shaped for */
 };
 
@@ -80,6 +81,8 @@ static enum status check_options(const struct model_options *opt, const struct m
     if (opt->context_max < 0 || opt->context_max > f->context_max)
         return complain(c, E_INVALID, "a context of %d is over the model's %d", opt->context_max,
                         f->context_max);
+    if ((opt->context_max ? opt->context_max : f->context_max) < CONTEXT_MIN)
+        return complain(c, E_INVALID, "a context of 1 token has no room for an answer");
     return OK;
 }
 
@@ -114,10 +117,10 @@ static size_t kv_budget(const struct model *m, const struct model_options *opt, 
     if (strcmp(m->ops->name, "cuda") == 0)
         return left / 10 * 9;
     size_t one = (size_t)m->stride_max * block_bytes;
-    size_t want = (size_t)m->seqs_max * one;
     size_t most = all / 4 > one ? all / 4 : one;
     most = most < left ? most : left;
-    return want < most ? want : most;
+    /* Of a model with absurd sizes seqs_max contexts may be more than a size_t holds. */
+    return most / one < (size_t)m->seqs_max ? most : (size_t)m->seqs_max * one;
 }
 
 /* n blocks are less than one context. */
@@ -256,7 +259,7 @@ static enum status prepare(struct model *m, const struct model_options *opt,
 enum status model_open(struct model **out, const struct model_options *opt, struct ops *ops,
                        char *err, size_t err_size)
 {
-    const struct complaint c = {.file = "model", .text = err, .size = err_size};
+    const struct complaint c = complaint_in("model", err, err_size);
     struct weights *w = NULL;
     struct model *m = calloc(1, sizeof(*m));
     if (!m)
@@ -321,7 +324,7 @@ enum status model_inspect(struct model_info *out, const char *path, char *err, s
 {
     struct config config;
     struct llama l;
-    const struct complaint c = {.file = "model", .text = err, .size = err_size};
+    const struct complaint c = complaint_in("model", err, err_size);
     enum status s = config_load(&config, path, err, err_size);
     if (s)
         return s;

@@ -25,7 +25,7 @@ struct model_options {
     void *progress_arg;
 };
 
-enum { MODEL_EOS_MAX = 8, MODEL_ARCH_MAX = 32 };
+enum { MODEL_EOS_MAX = 8, MODEL_ARCH_MAX = 32, MODEL_PATH_MAX = 4096 };
 
 struct model_info {
     char arch[MODEL_ARCH_MAX]; /* "LlamaForCausalLM" */

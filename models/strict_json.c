@@ -81,15 +81,6 @@ size_t json_utf8(const char *text, size_t bytes)
 
 /* ---- strings ----------------------------------------------------------------------- */
 
-static int32_t hex_value(unsigned char c)
-{
-    if (is_digit(c))
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* Four hex digits at p, -1 when they are not. */
 static int32_t hex4(const char *p, size_t bytes)
 {
@@ -97,7 +88,7 @@ static int32_t hex4(const char *p, size_t bytes)
     if (bytes < 4)
         return -1;
     for (size_t i = 0; i < 4; i++) {
-        int32_t d = hex_value((unsigned char)p[i]);
+        int32_t d = hex_value(p[i]);
         if (d < 0)
             return -1;
         v = v * 16 + d;

@@ -11,8 +11,6 @@
  * every text can be encoded: bytes have a piece, or unknown characters have, or (rare
  * bytes of a byte-level vocabulary) they leave no trace, as elsewhere. */
 
-#define BLANK "\xe2\x96\x81" /* U+2581 */
-
 struct loader {
     struct tokenizer *t;
     const cJSON *root;
@@ -102,7 +100,7 @@ static enum status add_specials(struct loader *l)
     cJSON_ArrayForEach(item, l->added)
     {
         bool special = false;
-        enum status s = json_bool(item, "special", &special, l->c);
+        enum status s = field_bool(item, "special", &special, l->c);
         if (s)
             return s;
         if (!special)
@@ -214,7 +212,7 @@ static enum status check_cover(struct loader *l)
 {
     struct tokenizer *t = l->t;
     const cJSON *name = json_get(l->model, "unk_token");
-    t->blank_id = vocab_find(&t->vocab, BLANK, strlen(BLANK));
+    t->blank_id = vocab_find(&t->vocab, BLANK, BLANK_BYTES);
     for (int b = 0; b < 256; b++) {
         char one = (char)b;
         if (t->byte_level)
@@ -336,7 +334,7 @@ static bool blank_inside(const struct vocab *v, uint32_t id)
     bool seen = false;
     while (text < end) {
         size_t n = utf8_length(text, end);
-        bool blank = n == strlen(BLANK) && memcmp(text, BLANK, n) == 0;
+        bool blank = n == BLANK_BYTES && memcmp(text, BLANK, n) == 0;
         if (blank && seen)
             return true;
         seen = seen || !blank;
@@ -388,11 +386,11 @@ static enum status check_model(struct loader *l)
     if (s == OK)
         s = field_number(l->model, "dropout", 0, 0, &dropout, l->c);
     if (s == OK)
-        s = json_bool(l->model, "byte_fallback", &l->t->byte_fallback, l->c);
+        s = field_bool(l->model, "byte_fallback", &l->t->byte_fallback, l->c);
     if (s == OK)
-        s = json_bool(l->model, "fuse_unk", &l->t->fuse_unk, l->c);
+        s = field_bool(l->model, "fuse_unk", &l->t->fuse_unk, l->c);
     if (s == OK)
-        s = json_bool(l->model, "ignore_merges", &l->t->ignore_merges, l->c);
+        s = field_bool(l->model, "ignore_merges", &l->t->ignore_merges, l->c);
     for (size_t i = 0; i < ARRAY_LEN(affixes) && s == OK; i++) {
         const char *affix = "";
         s = field_string(l->model, affixes[i], &affix, l->c);
@@ -435,7 +433,7 @@ static enum status config_bos(struct tokenizer *t, const cJSON *config, const st
     const cJSON *add = json_get(config, "add_bos_token");
     const cJSON *bos = json_get(config, "bos_token");
     bool wanted = false;
-    enum status s = json_bool(config, "add_bos_token", &wanted, c);
+    enum status s = field_bool(config, "add_bos_token", &wanted, c);
     if (s || !add)
         return s;
     if (cJSON_IsObject(bos))
@@ -454,9 +452,8 @@ static enum status config_bos(struct tokenizer *t, const cJSON *config, const st
 
 enum status tok_load(struct tokenizer *t, const char *dir, char *err, size_t err_size)
 {
-    struct complaint c = {.file = "tokenizer.json", .size = err_size};
+    struct complaint c = complaint_in("tokenizer.json", err, err_size);
     cJSON *tree;
-    c.text = err;
     t->bos = -1;
     t->unk = -1;
     t->blank_id = -1;

@@ -17,6 +17,10 @@ enum {
     TOK_FILE_NODES_MAX = 1 << 23,
 };
 
+/* U+2581, how SentencePiece writes a space inside of a piece. */
+#define BLANK "\xe2\x96\x81"
+enum { BLANK_BYTES = 3 };
+
 enum piece_kind {
     PIECE_NONE,    /* no such id */
     PIECE_TEXT,    /* ordinary; the only kind that text is ever encoded to */
@@ -47,7 +51,7 @@ struct merge {
 };
 
 struct merges {
-    struct merge *slot; /* [mask + 1], NULL when there are none */
+    struct merge *slot; /* [mask + 1] */
     uint32_t mask;
 };
 

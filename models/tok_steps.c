@@ -9,8 +9,6 @@
  * types; here every chain that Llama-family models use is recognised, and any other is
  * refused: a step left out silently would give the model a language it never saw. */
 
-#define BLANK "\xe2\x96\x81" /* U+2581 */
-
 enum { STEPS_MAX = 8 };
 
 struct steps {
@@ -85,7 +83,7 @@ static enum status flag(const cJSON *o, const char *key, bool otherwise, bool *o
                         const struct complaint *c)
 {
     *out = otherwise;
-    return json_bool(o, key, out, c);
+    return field_bool(o, key, out, c);
 }
 
 enum status tok_steps_style(struct tokenizer *t, const cJSON *root, const struct complaint *c)
@@ -238,9 +236,9 @@ static enum status read_decoder(struct tokenizer *t, const cJSON *root, const st
         } else if (is_type(step, "Strip") && is_text(step, "content", " ")) {
             int64_t start = 0;
             int64_t stop = 0;
-            s = json_int(step, "start", 0, 1, &start, c);
+            s = field_int(step, "start", 0, 1, &start, c);
             if (s == OK)
-                s = json_int(step, "stop", 0, 0, &stop, c);
+                s = field_int(step, "stop", 0, 0, &stop, c);
             if (s)
                 return s;
             t->strip_blank = start == 1;

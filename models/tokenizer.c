@@ -13,10 +13,6 @@
  * of a character that has no piece). No path from text leads to a special token: the
  * vocabulary's hash does not hold them and no merge results in one. */
 
-#define BLANK "\xe2\x96\x81" /* U+2581 */
-
-enum { BLANK_BYTES = 3 };
-
 /* A merge takes two symbols' places, an unknown character needs one per byte. */
 #define TEXT_BYTES_MAX ((size_t)1 << 29)
 
@@ -332,14 +328,6 @@ static size_t feed(struct token_cursor *c, uint8_t byte, char *out)
     return n;
 }
 
-static uint8_t hex_byte(const char *name) /* "<0x0A>" */
-{
-    uint8_t value = 0;
-    for (size_t i = 3; i < 5; i++)
-        value = (uint8_t)(value << 4 | (name[i] <= '9' ? name[i] - '0' : name[i] - 'A' + 10));
-    return value;
-}
-
 /* What the id stands for, blanks as blanks; at most TOK_PIECE_MAX bytes. */
 static size_t piece_bytes(const struct tokenizer *t, int32_t id, uint8_t out[TOK_PIECE_MAX])
 {
@@ -350,8 +338,8 @@ static size_t piece_bytes(const struct tokenizer *t, int32_t id, uint8_t out[TOK
     enum piece_kind kind = (enum piece_kind)t->vocab.kind[id];
     if (kind == PIECE_NONE || kind == PIECE_SPECIAL)
         return 0;
-    if (kind == PIECE_BYTE) {
-        out[0] = hex_byte(text);
+    if (kind == PIECE_BYTE) { /* "<0x0A>" */
+        out[0] = (uint8_t)(16 * hex_value(text[3]) + hex_value(text[4]));
         return 1;
     }
     size_t n = 0;

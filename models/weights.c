@@ -10,7 +10,7 @@
  * type say, and together they cover the data without hole or overlap; after
  * weights_open() the list is sorted by name and no name occurs twice.
  *
- * The header passes strict_check() first, so the reader below may trust the grammar (a
+ * The header passes strict_json() first, so the reader below may trust the grammar (a
  * string ends, a bracket closes) and has only the meaning to check. It makes no tree: a
  * header of 100 MB would become one of gigabytes. */
 
@@ -340,9 +340,14 @@ enum status safetensors_measure(const uint8_t first[8], uint64_t file_bytes, uin
 enum status safetensors_parse(struct tensor_list *l, const char *header, size_t bytes,
                               uint64_t file_bytes, uint16_t shard, const struct complaint *c)
 {
-    size_t wrong_at;
-    if (!strict_check(header, bytes, SIZE_MAX, &wrong_at))
-        return complain(c, E_FORMAT, "the header is not valid JSON at byte %zu", wrong_at);
+    /* Nothing is built from it, so only its depth is limited; names are compared when all
+     * files have been read. */
+    static const struct json_limits limits = {
+        .nodes = SIZE_MAX, .members = SIZE_MAX, .depth = STRICT_DEPTH_MAX};
+    struct json_error wrong = {.what = NULL};
+    if (strict_json(header, bytes, &limits, &wrong))
+        return complain(c, E_FORMAT, "the header is not valid JSON: %s at byte %zu", wrong.what,
+                        wrong.offset);
     struct reader r = {.at = header, .end = header + bytes};
     if (!take(&r, '{'))
         return complain(c, E_FORMAT, "the header is not an object");
@@ -380,7 +385,7 @@ static enum status read_at(int fd, uint64_t offset, void *to, size_t bytes)
 static enum status open_shard(struct weights *w, const char *dir, const char *name, char *err,
                               size_t err_size)
 {
-    struct complaint c = {.file = name, .text = err, .size = err_size};
+    struct complaint c = complaint_in(name, err, err_size);
     struct shard *sh = &w->shard[w->n_shards];
     uint8_t first[LENGTH_BYTES] = {0};
     uint64_t bytes = 0;
@@ -428,7 +433,7 @@ static const struct shard *find_shard(const struct weights *w, const char *name)
 static enum status open_shards(struct weights *w, const char *dir, const cJSON *map, char *err,
                                size_t err_size)
 {
-    struct complaint c = {.file = index_name, .text = err, .size = err_size};
+    struct complaint c = complaint_in(index_name, err, err_size);
     if (!cJSON_IsObject(map) || !map->child)
         return complain(&c, E_FORMAT, "\"weight_map\" must be an object of file names");
     const cJSON *v;
@@ -467,7 +472,7 @@ static enum status sort_names(struct weights *w, char *err, size_t err_size)
     if (w->list.n > 1)
         qsort(t, w->list.n, sizeof(*t), by_name);
     for (size_t i = 1; i < w->list.n; i++) {
-        struct complaint c = {.file = weights_file(w, &t[i]), .text = err, .size = err_size};
+        struct complaint c = complaint_in(weights_file(w, &t[i]), err, err_size);
         if (by_name(&t[i - 1], &t[i]) == 0)
             return complain(&c, E_FORMAT, "tensor \"%.*s\" occurs twice", shown(&t[i]), t[i].name);
     }
@@ -476,7 +481,7 @@ static enum status sort_names(struct weights *w, char *err, size_t err_size)
 
 static enum status open_index(struct weights *w, const char *dir, char *err, size_t err_size)
 {
-    struct complaint c = {.file = index_name, .text = err, .size = err_size};
+    struct complaint c = complaint_in(index_name, err, err_size);
     cJSON *root = NULL;
     enum status s = json_load(&root, dir, INDEX_BYTES_MAX, INDEX_NODES_MAX, &c);
     if (s)
@@ -499,7 +504,7 @@ static enum status open_single(struct weights *w, const char *dir, char *err, si
 
 enum status weights_open(struct weights **out, const char *dir, char *err, size_t err_size)
 {
-    struct complaint c = {.file = single_name, .text = err, .size = err_size};
+    struct complaint c = complaint_in(single_name, err, err_size);
     enum status s = E_NOMEM;
     struct weights *w = calloc(1, sizeof(*w));
     if (!w)

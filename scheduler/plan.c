@@ -62,11 +62,6 @@ struct demand {
     int32_t n_long;
 };
 
-static int32_t min32(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
-
 /* The plan: memory. */
 
 enum status plan_open(struct plan **out, const struct model_info *info,

@@ -6,11 +6,6 @@
 /* A request is one allocation, the struct and then its arrays, sized at submit by the most
  * tokens it can ever have: the engine appends and counts, and never allocates. */
 
-static int32_t min32(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
-
 struct arena {
     size_t used;
     bool overflow;

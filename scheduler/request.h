@@ -1,52 +1,13 @@
 #ifndef SCHEDULER_REQUEST_H
 #define SCHEDULER_REQUEST_H
 
+#include "kernels/list.h"
 #include "models/model.h"
 #include "scheduler/blocks.h"
 #include "scheduler/sched.h"
 
 /* One request as the scheduler sees it: a log of tokens, the blocks that hold what was
  * computed of it, and its places on the lists of the two threads. */
-
-/* A ring of links with the list itself as one member; a link alone is its own ring, so
- * removing it twice is harmless. */
-struct link {
-    struct link *prev;
-    struct link *next;
-};
-
-static inline void link_init(struct link *l)
-{
-    l->prev = l;
-    l->next = l;
-}
-
-static inline bool link_alone(const struct link *l)
-{
-    return l->next == l;
-}
-
-static inline void link_before(struct link *place, struct link *l)
-{
-    l->prev = place->prev;
-    l->next = place;
-    place->prev->next = l;
-    place->prev = l;
-}
-
-static inline void link_remove(struct link *l)
-{
-    l->prev->next = l->next;
-    l->next->prev = l->prev;
-    link_init(l);
-}
-
-/* to becomes the list that from was, from is empty. */
-static inline void link_move_all(struct link *from, struct link *to)
-{
-    link_before(from, to);
-    link_remove(from);
-}
 
 /* One allocation, arrays behind the struct. Made and freed by the client thread. */
 struct sched_req {

@@ -23,7 +23,7 @@ enum sched_finish {
     SCHED_LENGTH,      /* max_new_tokens or the context is used up */
     SCHED_CANCELLED,
     SCHED_EXPIRED, /* deadline_ns passed, waiting or running */
-    SCHED_FAILED,   /* the step this request was part of failed, or its logits were not finite */
+    SCHED_FAILED,  /* the step this request was part of failed, or its logits were not finite */
 };
 
 struct sched_options {
@@ -34,12 +34,13 @@ struct sched_options {
 };
 
 struct sched_params {
-    int32_t max_new_tokens; /* >= 1; the context may end an answer earlier */
+    int32_t max_new_tokens;   /* >= 1; the context may end an answer earlier */
     struct sampling sampling; /* copied with its bias list */
     bool ignore_eos;
     uint64_t deadline_ns; /* now_ns() clock; 0: none */
-    int32_t priority;     /* higher first; 0 is usual */
-    uint64_t cache_salt;  /* prefix-cache blocks are shared only under the same salt */
+    /* Policy that no API format can express yet; 0 is everybody alike. */
+    int32_t priority;    /* higher first */
+    uint64_t cache_salt; /* prefix-cache blocks are shared only under the same salt */
 };
 
 /* Instants on the now_ns() clock, 0: not yet. Read at the finish. */
@@ -58,9 +59,9 @@ struct sched_stats {
     int32_t blocks_total;
     int32_t block_tokens;
     uint64_t steps;
-    uint64_t step_rows;  /* sum over steps */
-    uint64_t step_ns;    /* time inside the model */
-    uint64_t tokens_in;  /* prompt tokens computed */
+    uint64_t step_rows; /* sum over steps */
+    uint64_t step_ns;   /* time inside the model */
+    uint64_t tokens_in; /* prompt tokens computed */
     uint64_t tokens_out;
     uint64_t prefix_query_tokens;
     uint64_t prefix_hit_tokens;
@@ -79,9 +80,10 @@ enum status sched_open(struct sched **out, struct model *m, const struct sched_o
 /* Every request must have been released. Joins the thread. NULL is fine. */
 void sched_close(struct sched *s);
 
-/* Copies prompt and params. E_AGAIN: live_max reached. E_INVALID: the prompt can never
- * fit (empty, longer than the context less one, or more blocks than there are).
- * E_DEVICE: the engine has failed for good. */
+/* Copies prompt and params. E_AGAIN: live_max reached. E_INVALID: can never be served,
+ * whatever the load: the prompt is empty or does not leave room for one token, it or the bias
+ * names a token beyond the vocabulary, or max_new_tokens or n_logprobs is out of range.
+ * E_NOMEM. E_DEVICE: the engine has failed for good. */
 enum status sched_submit(struct sched *s, const struct sched_params *p, const int32_t *prompt,
                          int32_t n_prompt, void *user, struct sched_req **out) MUST_CHECK;
 /* Idempotent, never waits; takes effect at the next step. */

@@ -3,6 +3,7 @@
 #include "server/models_list.h"
 #include "server/target.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,7 @@ struct route {
     bool open;
 };
 
-enum { MODEL_NAME_MAX = 256, FORWARD_MAX = 1024 };
+enum { FORWARD_MAX = 1024 };
 
 static void error_text(struct call *k, enum api_error_kind kind, const char *text)
 {
@@ -56,7 +57,7 @@ static void on_generate(struct call *k)
 
 static void on_workers_rest(struct call *k)
 {
-    char model[MODEL_NAME_MAX];
+    char model[MODEL_BYTES_MAX + 1];
     if (!target_decode(model, sizeof(model), k->tail, strlen(k->tail), false)) {
         error_text(k, API_NO_ROUTE, NULL);
         return;
@@ -92,7 +93,7 @@ static void on_workers_binding(struct call *k)
         return;
     }
     const char *colon = strchr(model, ':');
-    if (colon && !registry_find(k->api->env->registry, model))
+    if (colon && colon[1] && !registry_find(k->api->env->registry, model))
         model = colon + 1;
     stream_start(k->api->env, k->conn, &k->x, model, k->r);
 }
@@ -118,7 +119,7 @@ static void on_models(struct call *k)
 
 static void on_model(struct call *k)
 {
-    char name[MODEL_NAME_MAX];
+    char name[MODEL_BYTES_MAX + 1];
     struct buf body = {0};
     struct api_error e;
     if (!ready_to_tell(k))
@@ -236,6 +237,9 @@ static const struct route routes[] = {
     {"GET", "/metrics", on_metrics, &wire_chat, true},
     {"GET", "/", on_hello, &wire_chat, true},
 };
+
+/* Each with its own method and with any other, and what has no route: none goes uncounted. */
+static_assert(2 * ARRAY_LEN(routes) + 1 <= METRIC_HANDLERS_MAX, "the metrics hold every route");
 
 /* HEAD is a GET whose body the connection leaves out. */
 static bool method_fits(const char *route, const char *method)

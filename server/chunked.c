@@ -7,17 +7,6 @@
 
 enum { FRAMING_FREE = 64 * 1024, DIGITS_MAX = 8 };
 
-static int hex_value(char byte)
-{
-    if (byte >= '0' && byte <= '9')
-        return byte - '0';
-    if (byte >= 'a' && byte <= 'f')
-        return byte - 'a' + 10;
-    if (byte >= 'A' && byte <= 'F')
-        return byte - 'A' + 10;
-    return -1;
-}
-
 static enum chunked_state take_size(struct chunked *k, char byte)
 {
     int digit = hex_value(byte);

@@ -15,7 +15,7 @@
 /* One answer on the terminal, by the same way a request of the server goes: template,
  * scheduler, decoding. Only the text goes to stdout. */
 
-enum { PROMPT_BYTES_MAX = 8 << 20, READ_BYTES = 65536, MESSAGES = 2 };
+enum { PROMPT_BYTES_MAX = 8 << 20, READ_BYTES = 4096, MESSAGES = 2 };
 
 struct run {
     const struct options *options;
@@ -44,7 +44,7 @@ static int fail(const char *text)
 
 static enum status read_stdin(struct buf *out)
 {
-    char piece[READ_BYTES / 16];
+    char piece[READ_BYTES];
     for (;;) {
         size_t n = fread(piece, 1, sizeof(piece), stdin);
         buf_add(out, piece, n);
@@ -196,8 +196,10 @@ static int generate(struct run *r)
     (void)fflush(stdout);
     if (r->finish == SCHED_FAILED)
         return fail("the model has failed");
+    if (r->broken_pipe)
+        return fail("the answer could not be written");
     print_speed(r);
-    return r->broken_pipe ? 1 : 0;
+    return 0;
 }
 
 static bool open_loop(struct run *r)

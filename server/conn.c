@@ -16,6 +16,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+/* Bodies of the largest size that may be held at once. */
+enum { BODIES_MAX = 64 };
+
 static void look_ahead(struct conn *c);
 
 static uv_stream_t *stream_of(struct conn *c)
@@ -26,6 +29,25 @@ static uv_stream_t *stream_of(struct conn *c)
 static uv_handle_t *handle_of(struct conn *c)
 {
     return (uv_handle_t *)&c->tcp;
+}
+
+static void drop_request(struct conn *c)
+{
+    c->set->bodies_held -= c->body_held;
+    c->body_held = 0;
+    request_close(c->request);
+    c->request = NULL;
+}
+
+/* Bodies come before keys are looked at, so that without a bound on all of them together
+ * anybody could fill the memory with connections. False: there is no room for this one. */
+static bool hold_body(struct conn *c)
+{
+    struct conn_set *s = c->set;
+    size_t most;
+    s->bodies_held += c->request->view.body_bytes - c->body_held;
+    c->body_held = c->request->view.body_bytes;
+    return !size_mul(s->limits.body_bytes_max, BODIES_MAX, &most) || s->bodies_held <= most;
 }
 
 /* -- the end -- */
@@ -42,7 +64,7 @@ static void on_closed(uv_handle_t *handle)
     forget_source(c);
     if (source.gone)
         source.gone(source.arg);
-    request_close(c->request);
+    drop_request(c);
     buf_free(&c->ahead);
     buf_free(&c->out);
     conn_set_drop(c);
@@ -222,8 +244,7 @@ static const char *reason(int code)
 /* The socket has taken the whole answer. */
 static void end_answer(struct conn *c)
 {
-    request_close(c->request);
-    c->request = NULL;
+    drop_request(c);
     buf_free(&c->out);
     if (c->close_after || c->peer_done || c->set->draining) {
         buf_free(&c->ahead);
@@ -446,8 +467,11 @@ static size_t take(struct conn *c, const char *data, size_t n)
     struct request *r = c->request;
     enum request_state before = r->state;
     size_t used = request_feed(r, data, n);
+    bool room = hold_body(c);
     if (r->state == REQUEST_BAD) {
         refuse(c, r->code, r->text);
+    } else if (!room && r->state == REQUEST_BODY) {
+        refuse(c, 503, "too many large bodies at once");
     } else if (r->state == REQUEST_DONE) {
         serve(c);
     } else if (r->state == REQUEST_BODY && before == REQUEST_HEAD) {

@@ -81,6 +81,8 @@ void conn_set_close(struct conn_set *s, void (*on_empty)(void *arg), void *arg);
 void conn_set_free(struct conn_set *s);
 int32_t conn_set_count(const struct conn_set *s);
 
+/* What the listener is to be opened with; after a failure it is opened so again. */
+enum { CONN_BACKLOG = 1024 };
 /* Always accepts, even when it must close at once: a listener that does not accept
  * goes deaf. */
 void conn_accept(struct conn_set *s, struct uv_stream_s *listener);

@@ -1,6 +1,7 @@
 #ifndef SERVER_CONN_PRIVATE_H
 #define SERVER_CONN_PRIVATE_H
 
+#include "kernels/list.h"
 #include "server/conn.h"
 #include "server/request.h"
 
@@ -43,11 +44,6 @@ enum conn_wait {
     N_WAITS,
 };
 
-struct link {
-    struct link *prev;
-    struct link *next;
-};
-
 struct conn {
     uv_tcp_t tcp;
     uv_write_t write;
@@ -64,6 +60,7 @@ struct conn {
     struct buf out;    /* the write in flight, or a head that waits for its first piece */
     size_t write_left; /* when its progress was last looked at */
     size_t n_dropped;
+    size_t body_held;          /* of set->bodies_held */
     struct conn_source source; /* .gone is NULL when nobody waits */
     bool reading;
     bool writing;
@@ -81,6 +78,7 @@ struct conn_set {
     uint64_t wait_ms[N_WAITS];
     uint64_t tick_ms;
     int32_t n_conns;
+    size_t bodies_held; /* bytes of the bodies of all connections */
     bool draining;
     bool closing;
     uv_timer_t timer;

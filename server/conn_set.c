@@ -25,31 +25,9 @@ enum {
     TICK_MS_MIN = 5,
     TICKS_PER_LIMIT = 8,
     REFUSED_LOG_MS = 1000,
-    LISTEN_BACKLOG = 511,
     KEEPALIVE_S = 30,
     NO_FD_SLEEP_MS = 10,
 };
-
-static void link_init(struct link *head)
-{
-    head->prev = head;
-    head->next = head;
-}
-
-static void link_remove(struct link *l)
-{
-    l->prev->next = l->next;
-    l->next->prev = l->prev;
-    link_init(l);
-}
-
-static void link_append(struct link *head, struct link *l)
-{
-    l->prev = head->prev;
-    l->next = head;
-    head->prev->next = l;
-    head->prev = l;
-}
 
 static struct conn *conn_of(struct link *l)
 {
@@ -105,7 +83,7 @@ void conn_set_drain(struct conn_set *s)
 {
     s->draining = true;
     struct link *idle = &s->wait[WAIT_IDLE];
-    while (idle->next != idle)
+    while (!link_alone(idle))
         conn_kill(conn_of(idle->next));
 }
 
@@ -148,7 +126,7 @@ void conn_set_wait(struct conn *c, enum conn_wait what)
 {
     struct conn_set *s = c->set;
     link_remove(&c->link);
-    link_append(&s->wait[what], &c->link);
+    link_before(&s->wait[what], &c->link);
     c->waits_for = what;
     c->since_ms = uv_now(s->loop);
 }
@@ -160,7 +138,7 @@ static void on_tick(uv_timer_t *timer)
     for (int32_t i = WAIT_NONE + 1; i < N_WAITS; i++) {
         struct link *head = &s->wait[i];
         /* Every expiry moves the first away: to another list, or to the end as of now. */
-        while (head->next != head && conn_of(head->next)->since_ms + s->wait_ms[i] <= now)
+        while (!link_alone(head) && conn_of(head->next)->since_ms + s->wait_ms[i] <= now)
             conn_expire(conn_of(head->next));
     }
 }
@@ -215,7 +193,7 @@ static bool accept_into(uv_stream_t *listener, uv_tcp_t *tcp)
     if (uv_accept(listener, (uv_stream_t *)tcp) == 0)
         return true;
     if (!uv_is_closing((uv_handle_t *)listener) &&
-        uv_listen(listener, LISTEN_BACKLOG, listener->connection_cb))
+        uv_listen(listener, CONN_BACKLOG, listener->connection_cb))
         log_line(LOG_ERROR, "the listener has failed and takes no more connections");
     return false;
 }

@@ -197,14 +197,14 @@ enum status body_open(struct gen_request *r, const struct wire *w, const char *t
 
 /* ---- messages ----------------------------------------------------------------------- */
 
-static void message_param(char out[64], int32_t i, const char *leaf)
+static void message_param(char out[PARAM_MAX], int32_t i, const char *leaf)
 {
-    snprintf(out, 64, "messages[%d]%s%s", i, leaf[0] ? "." : "", leaf);
+    snprintf(out, PARAM_MAX, "messages[%d]%s%s", i, leaf[0] ? "." : "", leaf);
 }
 
-static void part_param(char out[64], int32_t i, int32_t part, const char *leaf)
+static void part_param(char out[PARAM_MAX], int32_t i, int32_t part, const char *leaf)
 {
-    snprintf(out, 64, "messages[%d].content[%d]%s%s", i, part, leaf[0] ? "." : "", leaf);
+    snprintf(out, PARAM_MAX, "messages[%d].content[%d]%s%s", i, part, leaf[0] ? "." : "", leaf);
 }
 
 /* The name of the role for the templates, NULL when there is none. */
@@ -224,7 +224,7 @@ static const char *role_of(const char *name)
 static enum status read_role(struct chat_message *m, const struct cJSON *v, int32_t i,
                              struct fault *f)
 {
-    char param[64];
+    char param[PARAM_MAX];
     size_t n = 0;
     message_param(param, i, "role");
     const struct cJSON *role = json_member(v, "role");
@@ -243,7 +243,7 @@ static enum status read_role(struct chat_message *m, const struct cJSON *v, int3
 static enum status read_part(const struct cJSON *part, int32_t i, int32_t k, const char **text,
                              size_t *bytes, struct fault *f)
 {
-    char param[64];
+    char param[PARAM_MAX];
     size_t n = 0;
     part_param(param, i, k, "");
     if (json_kind(part) != JSON_OBJECT)
@@ -288,7 +288,7 @@ static enum status read_parts(struct body *b, struct chat_message *m, const stru
 static enum status read_content(struct body *b, struct chat_message *m, const struct cJSON *v,
                                 int32_t i, struct fault *f)
 {
-    char param[64];
+    char param[PARAM_MAX];
     message_param(param, i, "content");
     const struct cJSON *content = json_member(v, "content");
     switch (json_kind(content)) {
@@ -315,7 +315,7 @@ static enum status read_content(struct body *b, struct chat_message *m, const st
 static enum status read_message(struct body *b, struct chat_message *m, const struct cJSON *v,
                                 int32_t i, struct fault *f)
 {
-    char param[64];
+    char param[PARAM_MAX];
     message_param(param, i, "");
     if (json_kind(v) != JSON_OBJECT)
         return fault_type(f, param, "object", v);

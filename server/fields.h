@@ -7,7 +7,7 @@
 /* Private to the wire formats: how a parsed body becomes a gen_request. What is wrong
  * comes back as a fault, which every format then puts into its own words. */
 
-enum { MESSAGES_MAX = 2048, BIAS_MAX = 1024, MODEL_BYTES_MAX = 256 };
+enum { MESSAGES_MAX = 2048, BIAS_MAX = 1024 };
 
 enum fault_what {
     FAULT_TYPE,        /* got is what came instead of want */
@@ -21,7 +21,7 @@ enum fault_what {
 
 struct fault {
     enum fault_what what;
-    char param[64]; /* "messages[2].content": names and numbers only, never values */
+    char param[PARAM_MAX]; /* "messages[2].content": names and numbers only, never values */
     const char *want;
     const char *got;
     double bound;

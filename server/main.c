@@ -2,11 +2,13 @@
 #include "server/options.h"
 #include "server/server.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <unistd.h>
 
 /* Exit status: 0 done, 1 failed, 2 not understood. */
-enum { EXIT_USAGE = 2, ERR_MAX = 512 };
+enum { EXIT_USAGE = 2 };
 
 /* Beside an answer on the terminal nobody wants to read how it came about. */
 static enum log_level most_shown(const struct options *o)
@@ -15,10 +17,25 @@ static enum log_level most_shown(const struct options *o)
     return o->command != CMD_SERVE && most == LOG_INFO ? LOG_WARN : most;
 }
 
+/* A launcher may have closed them. The next descriptors opened would then be 0, 1 and 2, and
+ * log lines would go into a socket or into libuv's own pipes. */
+static bool hold_standard_files(void)
+{
+    int fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO)
+        fd = open("/dev/null", O_RDWR);
+    if (fd < 0)
+        return false;
+    (void)close(fd);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     struct options o;
-    char err[ERR_MAX];
+    char err[OPTION_ERROR_MAX];
+    if (!hold_standard_files())
+        return 1;
     if (options_parse(&o, argc, argv, err, sizeof(err))) {
         (void)fprintf(stderr, "firstlight: %s\n", err);
         return EXIT_USAGE;

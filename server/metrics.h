@@ -11,7 +11,7 @@
 
 enum {
     METRIC_BUCKETS_MAX = 24,
-    METRIC_HANDLERS_MAX = 48,
+    METRIC_HANDLERS_MAX = 64,
     STATUS_CLASSES = 6,
     API_KINDS = API_NO_KEY + 1
 };
@@ -45,8 +45,8 @@ struct metrics {
     uint64_t refused[API_KINDS]; /* by enum api_error_kind */
     struct histogram prompt_size;
     struct histogram answer_size;
-    struct histogram first_token;
-    struct histogram between_tokens;
+    struct histogram first_token;    /* TTFT */
+    struct histogram between_tokens; /* ITL */
     struct histogram whole;
     struct histogram queue;
     struct histogram prefill;

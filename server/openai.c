@@ -17,8 +17,7 @@ enum { COMPLETION_TOKENS_DEFAULT = 16, BIAS_LIMIT = 100, TOKEN_DIGITS_MAX = 10 }
 
 static const struct field both_fields[] = {
     {"stream", FIELD_BOOL, .at = AT(stream)},
-    {"max_tokens", FIELD_INT32, .min = 1, .max = INT32_MAX, .at = AT(params.max_new_tokens),
-     .given = AT(max_tokens_given)},
+    {"max_tokens", FIELD_INT32, .min = 1, .max = INT32_MAX, .at = AT(params.max_new_tokens)},
     {"temperature", FIELD_FLOAT, .min = 0, .max = 2, .at = AT(params.sampling.temperature),
      .given = AT(temperature_given)},
     {"top_p", FIELD_FLOAT, .above = true, .min = 0, .max = 1, .at = AT(params.sampling.top_p),
@@ -38,7 +37,7 @@ static const struct field both_fields[] = {
 /* Read after the others, so that max_completion_tokens wins over its older name. */
 static const struct field chat_fields[] = {
     {"max_completion_tokens", FIELD_INT32, .min = 1, .max = INT32_MAX,
-     .at = AT(params.max_new_tokens), .given = AT(max_tokens_given)},
+     .at = AT(params.max_new_tokens)},
     {"top_logprobs", FIELD_INT32, .min = 0, .max = LOGPROBS_MAX, .at = AT(logprobs)},
 };
 
@@ -149,7 +148,7 @@ static enum status read_stop(struct gen_request *r, const struct cJSON *top, str
     if (json_kind(v) != JSON_ARRAY)
         return add_stop(r, v, "stop", f);
     for (const struct cJSON *i = json_first(v); i; i = json_next(i)) {
-        char param[64];
+        char param[PARAM_MAX];
         snprintf(param, sizeof(param), "stop[%d]", r->n_stops);
         enum status st = add_stop(r, i, param, f);
         if (st != OK)

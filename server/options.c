@@ -3,6 +3,7 @@
 #include "server/spelling.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -26,6 +27,7 @@ enum option_type {
     OPT_NAMES,   /* struct served_names: repeated or separated by commas */
 };
 
+/* Which commands take an option; IN_MODEL: those that load the weights. */
 enum { IN_SERVE = 1, IN_RUN = 2, IN_INSPECT = 4, IN_MODEL = 3, IN_ALL = 7 };
 
 /* Columns of the help, and room for a row's name in capitals. */
@@ -74,7 +76,7 @@ static const struct option_row sched_rows[] = {
     {"max-queue", AT(max_queue), OPT_INT, IN_SERVE, 0, 100000, "256", NULL,
      "requests that may wait beyond those; more are refused with 429"},
     {"step-rows", AT(step_rows), OPT_INT, IN_MODEL, 0, 65536, "0", NULL,
-     "token rows of one step, answers first, then prompts; 0: 256, on a GPU 2048"},
+     "token rows of one step, answers first, then prompts; 0: 64, on a GPU 2048"},
     {"no-prefix-cache", AT(no_prefix_cache), OPT_FLAG, IN_SERVE, 0, 0, NULL, NULL,
      "do not share computed prompt beginnings between requests"},
 };
@@ -413,8 +415,10 @@ static void set_defaults(struct options *o)
     memset(o, 0, sizeof(*o));
     for (size_t g = 0; g < ARRAY_LEN(groups); g++)
         for (size_t i = 0; i < groups[g].n; i++)
-            if (groups[g].row[i].def)
-                (void)option_set(o, &groups[g].row[i], groups[g].row[i].def);
+            if (groups[g].row[i].def) {
+                bool set = option_set(o, &groups[g].row[i], groups[g].row[i].def);
+                assert(set);
+            }
 }
 
 static void env_name(char out[ENV_NAME_MAX], const char *name)
@@ -503,6 +507,18 @@ static enum status take_word(struct options *o, const struct command_row *cmd, c
     return OK;
 }
 
+/* True for addresses only this machine can reach. */
+static bool host_is_local(const char *host)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (strcmp(host, "localhost") == 0)
+        return true;
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
 static enum status check_together(const struct options *o, char *err, size_t err_size)
 {
     if (o->command == CMD_RUN && !o->prompt) {
@@ -515,8 +531,7 @@ static enum status check_together(const struct options *o, char *err, size_t err
         (void)snprintf(err, err_size, "inspect needs a model: firstlight inspect MODEL");
         return E_INVALID;
     }
-    if (o->command == CMD_SERVE && !options_host_is_local(o->host) && !o->api_key[0] &&
-        !o->insecure) {
+    if (o->command == CMD_SERVE && !host_is_local(o->host) && !o->api_key[0] && !o->insecure) {
         (void)snprintf(err, err_size,
                        "--host %.64s can be reached by others: give --api-key, or --insecure if "
                        "that is meant",
@@ -661,17 +676,7 @@ void options_help(FILE *to, enum command about)
 
 const char *options_backend(const struct options *o)
 {
-    static const char *const names[] = {"auto", "cpu", "cuda"};
+    static const char *const names[] = {
+        [BACKEND_AUTO] = "auto", [BACKEND_CPU] = "cpu", [BACKEND_CUDA] = "cuda"};
     return names[o->backend];
-}
-
-bool options_host_is_local(const char *host)
-{
-    struct in_addr v4;
-    struct in6_addr v6;
-    if (strcmp(host, "localhost") == 0)
-        return true;
-    if (inet_pton(AF_INET, host, &v4) == 1)
-        return ntohl(v4.s_addr) >> 24 == 127;
-    return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }

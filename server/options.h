@@ -71,7 +71,8 @@ struct options {
     int32_t log_level; /* enum log_level */
 };
 
-/* Defaults, then the environment, then argv. E_INVALID: err is one line for the user. */
+/* Defaults, then the environment, then argv. E_INVALID: err, of OPTION_ERROR_MAX bytes, is one
+ * line for the user. */
 enum status options_parse(struct options *out, int argc, char **argv, char *err,
                           size_t err_size) MUST_CHECK;
 
@@ -80,8 +81,5 @@ void options_help(FILE *to, enum command about);
 
 /* "auto", "cpu", "cuda". */
 const char *options_backend(const struct options *o);
-
-/* True for addresses only this machine can reach. */
-bool options_host_is_local(const char *host);
 
 #endif

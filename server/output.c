@@ -23,10 +23,8 @@ enum status output_open(struct output *o, const struct tokenizer *t, const struc
     o->tokenizer = t;
     /* What continues a text keeps its leading blank; an answer in a chat does not. */
     o->cursor.started = r->n_messages == 0 && !r->chat_prompt;
-    if (r->echo && r->prompt)
-        buf_add(&o->text, r->prompt, r->prompt_bytes);
     if (r->n_stops == 0)
-        return o->text.failed ? E_NOMEM : OK;
+        return OK;
     enum status s = stops_open(&o->stops);
     for (int32_t i = 0; i < r->n_stops && s == OK; i++)
         s = stops_add(o->stops, r->stop[i].text, r->stop[i].bytes);

@@ -38,7 +38,7 @@ void progress_start(struct progress *p, const char *what)
     p->shown_ns = p->start_ns;
 }
 
-double progress_seconds(const struct progress *p)
+static double seconds_since_start(const struct progress *p)
 {
     return (double)(now_ns() - p->start_ns) * 1e-9;
 }
@@ -56,7 +56,7 @@ static void draw(const struct progress *p, uint64_t done, uint64_t total)
     bytes_text(has, done);
     bytes_text(all, total);
     (void)fprintf(stderr, "\r\033[K%s [%s] %s of %s, %.1f s", p->what, bar, has, all,
-                  progress_seconds(p));
+                  seconds_since_start(p));
     (void)fflush(stderr);
 }
 
@@ -64,7 +64,6 @@ void progress_update(void *arg, uint64_t done, uint64_t total)
 {
     struct progress *p = arg;
     uint64_t now = now_ns();
-    p->total = total;
     if (now - p->shown_ns < (p->tty ? DRAW_EVERY_NS : LOG_EVERY_NS))
         return;
     p->shown_ns = now;
@@ -77,7 +76,7 @@ void progress_update(void *arg, uint64_t done, uint64_t total)
     char all[BYTES_TEXT_MAX];
     bytes_text(has, done);
     bytes_text(all, total);
-    log_line(LOG_INFO, "%s: %s of %s, %.1f s", p->what, has, all, progress_seconds(p));
+    log_line(LOG_INFO, "%s: %s of %s, %.1f s", p->what, has, all, seconds_since_start(p));
 }
 
 void progress_end(struct progress *p)

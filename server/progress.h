@@ -11,7 +11,6 @@ struct progress {
     bool drawn;
     uint64_t start_ns;
     uint64_t shown_ns;
-    uint64_t total;
 };
 
 void progress_start(struct progress *p, const char *what);
@@ -19,7 +18,6 @@ void progress_start(struct progress *p, const char *what);
 void progress_update(void *arg, uint64_t done, uint64_t total);
 /* Wipes the bar. */
 void progress_end(struct progress *p);
-double progress_seconds(const struct progress *p);
 
 /* "1.25 GB", "14.0 MB". */
 enum { BYTES_TEXT_MAX = 32 };

@@ -38,8 +38,8 @@ static enum status encode_chat(const struct served *m, const struct chat_message
 {
     if (!m->chat) {
         (void)snprintf(text, text_size,
-                       "cannot be used: the chat template of this model is not "
-                       "known to this server; send a plain completion");
+                       "The chat template of this model is not known to this server; "
+                       "send a plain completion");
         return E_INVALID;
     }
     size_t room = chat_bound(m->chat, message, n_messages);
@@ -103,11 +103,11 @@ enum status prompt_encode(const struct served *m, const struct gen_request *r, i
         s = encode_plain(m, r, ids, n);
     const char *param = r->n_messages ? "messages" : "prompt";
     if (s == E_INVALID)
-        api_error_set(err, API_BAD_FIELD, param, text[0] ? text : "is not valid UTF-8");
+        api_error_set(err, API_BAD_FIELD, param, text[0] ? text : "The prompt is not valid UTF-8");
     if (s == OK && *n == 0) {
         free(*ids);
         *ids = NULL;
-        api_error_set(err, API_BAD_FIELD, param, "must not be empty");
+        api_error_set(err, API_BAD_FIELD, param, "The prompt must not be empty");
         s = E_INVALID;
     }
     return s;
@@ -116,12 +116,10 @@ enum status prompt_encode(const struct served *m, const struct gen_request *r, i
 void prompt_params(struct sched_params *p, const struct served *m, const struct gen_request *r,
                    size_t n_prompt)
 {
-    bool model_defaults = r->wire == &wire_chat || r->wire == &wire_completions;
+    bool model_defaults = r->wire->model_defaults;
     const struct model_info *info = &m->info;
     struct sampling *how = &p->sampling;
     *p = r->params;
-    how->n_logprobs = r->logprobs;
-    how->bias = r->bias;
     if (model_defaults && !r->temperature_given && info->temperature >= 0)
         how->temperature = info->temperature;
     if (model_defaults && !r->top_p_given && info->top_p > 0)

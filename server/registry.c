@@ -11,7 +11,7 @@
 /* A served model is built in three stages: inspected (names, sizes), loaded (weights),
  * scheduled (sched). served_close() takes any of them apart in reverse order. */
 
-enum { SEQS_CPU = 32, SEQS_GPU = 256, ROWS_CPU = 256, ROWS_GPU = 2048 };
+enum { SEQS_CPU = 32, SEQS_GPU = 256, ROWS_CPU = 64, ROWS_GPU = 2048 };
 
 /* What Workers AI calls the model its first examples use. The bundled model answers to
  * it, so that those examples run as they are. */
@@ -53,7 +53,10 @@ static bool find_demo(char out[MODEL_PATH_MAX])
     return is_directory(out);
 }
 
-enum status model_path(char out[MODEL_PATH_MAX], const char *path, char *err, size_t err_size)
+/* Where the bundled model lies, when path is NULL, or is "demo" and no such folder
+ * exists; else path. */
+static enum status model_path(char out[MODEL_PATH_MAX], const char *path, char *err,
+                              size_t err_size)
 {
     bool demo = !path || (strcmp(path, "demo") == 0 && !is_directory(path));
     if (demo && !find_demo(out)) {
@@ -182,6 +185,10 @@ enum status served_load(struct served *m, const struct options *o, model_progres
         s = ops_open(&m->ops, &machine, err, err_size);
     if (s)
         return s;
+    if (tokenizer_vocab(m->tokenizer) > m->info.vocab)
+        log_line(LOG_WARN,
+                 "the tokenizer has %d tokens, the model %d: a prompt with others is refused",
+                 tokenizer_vocab(m->tokenizer), m->info.vocab);
     m->backend = m->ops->name;
     m->limits = choose_limits(o, m->backend);
     return load_weights(m, o, progress, progress_arg, err, err_size);

@@ -9,7 +9,7 @@
 /* The models this process serves, each with its own scheduler, found by name or alias.
  * served_load() may run on any one thread; everything else on the loop. */
 
-enum { MODEL_PATH_MAX = 4096, REGISTRY_MAX = 4 };
+enum { REGISTRY_MAX = 4 };
 
 struct served {
     struct served_names names; /* names.name[0] is the one shown */
@@ -30,12 +30,8 @@ struct registry {
     int32_t n;
 };
 
-/* Where the bundled model lies, when path is NULL, or is "demo" and no such folder
- * exists; else path. E_INVALID: err says where it was looked for. */
-enum status model_path(char out[MODEL_PATH_MAX], const char *path, char *err,
-                       size_t err_size) MUST_CHECK;
-
-/* Names and sizes only: fails early on a missing or broken model. */
+/* Names and sizes only: fails early on a missing or broken model. o->model NULL, or "demo"
+ * where no such folder is, means the bundled one. */
 enum status served_inspect(struct served *m, const struct options *o, char *err,
                            size_t err_size) MUST_CHECK;
 /* Tokenizer, chat template, weights. */

@@ -56,16 +56,13 @@ void exchange_open(struct exchange *x, struct metrics *metrics, const struct htt
     (void)snprintf(x->id, sizeof(x->id), "%s", id_is_sane(id) ? id : x->uuid);
 }
 
-static bool speaks_workers(const struct exchange *x)
-{
-    return x->wire == &wire_workers_rest || x->wire == &wire_workers_binding;
-}
-
 static void headers_text(char out[REPLY_HEADERS_MAX], const struct exchange *x, const char *more)
 {
-    (void)snprintf(out, REPLY_HEADERS_MAX, "X-Request-Id: %s\r\n%s%s%s%s", x->id,
-                   speaks_workers(x) ? "cf-ai-req-id: " : "", speaks_workers(x) ? x->uuid : "",
-                   speaks_workers(x) ? "\r\n" : "", more ? more : "");
+    char second[REPLY_HEADERS_MAX / 4] = "";
+    if (x->wire->id_header)
+        (void)snprintf(second, sizeof(second), "%s: %s\r\n", x->wire->id_header, x->uuid);
+    (void)snprintf(out, REPLY_HEADERS_MAX, "X-Request-Id: %s\r\n%s%s", x->id, second,
+                   more ? more : "");
 }
 
 void reply_whole(const struct exchange *x, struct conn *c, int code, const char *type,
@@ -76,11 +73,6 @@ void reply_whole(const struct exchange *x, struct conn *c, int code, const char 
     const struct http_reply reply = {.code = code, .type = type, .extra = headers};
     metrics_http(x->metrics, x->handler, x->method, code);
     conn_respond(c, &reply, body);
-}
-
-void reply_json(const struct exchange *x, struct conn *c, int code, const struct buf *body)
-{
-    reply_whole(x, c, code, "application/json", NULL, body);
 }
 
 void reply_error(const struct exchange *x, struct conn *c, const struct api_error *e,

@@ -26,7 +26,6 @@ void exchange_open(struct exchange *x, struct metrics *metrics, const struct htt
 /* more: further header lines, or NULL. */
 void reply_whole(const struct exchange *x, struct conn *c, int code, const char *type,
                  const char *more, const struct buf *body);
-void reply_json(const struct exchange *x, struct conn *c, int code, const struct buf *body);
 void reply_error(const struct exchange *x, struct conn *c, const struct api_error *e,
                  const char *more);
 /* Begins a stream of events. */

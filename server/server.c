@@ -342,6 +342,7 @@ static void on_loaded(uv_async_t *handle)
     s->env.seqs_max = m->limits.step_seqs_max;
     s->api.health = HEALTH_OK;
     announce(s);
+    s->report_ms = uv_now(&s->loop);
     uv_timer_start(&s->timer, on_watch, WATCH_MS, WATCH_MS);
 }
 

@@ -18,7 +18,7 @@
  * HTTP errors are possible until `begun`; after it an error is an event of the stream. */
 
 /* Larger bodies are parsed off the loop, where a long parse delays nobody else. */
-enum { PARSE_HERE_MAX = 65536, MODEL_NAME_MAX = 256 };
+enum { PARSE_HERE_MAX = 65536 };
 
 /* Silence after which a stream gets a comment. */
 #define SILENCE_NS 15000000000u
@@ -37,8 +37,8 @@ struct stream {
     struct sched_req *req; /* NULL: not submitted, or released */
     struct served *served;
     struct exchange x;
-    char model[MODEL_NAME_MAX]; /* named by the route; "": by the body */
-    struct buf body;            /* a copy, for a parse off the loop */
+    char model[MODEL_BYTES_MAX + 1]; /* named by the route; "": by the body */
+    struct buf body;                 /* a copy, for a parse off the loop */
     struct gen_request gen;
     enum status status; /* of the worker */
     struct api_error err;
@@ -97,9 +97,9 @@ static void refuse(struct stream *st)
     stream_maybe_free(st);
 }
 
-static void refuse_with(struct stream *st, enum api_error_kind kind, const char *param)
+static void refuse_with(struct stream *st, enum api_error_kind kind)
 {
-    api_error_set(&st->err, kind, param, NULL);
+    api_error_set(&st->err, kind, NULL, NULL);
     refuse(st);
 }
 
@@ -193,7 +193,7 @@ static void respond_whole(struct stream *st)
     st->gen.wire->whole(&st->piece, &st->gen, &st->answer, o->text.data ? o->text.data : "",
                         o->text.n, o->detail, o->n_detail);
     if (st->piece.failed) {
-        refuse_with(st, API_ENGINE, NULL);
+        refuse_with(st, API_ENGINE);
         return;
     }
     reply_whole(&st->x, st->conn, 200, st->gen.wire->whole_type, NULL, &st->piece);
@@ -299,16 +299,33 @@ static void answer_init(struct stream *st)
     a->prompt_tokens = (int32_t)st->n_ids;
 }
 
+/* A format knows no vocabulary, so it could not judge these. */
+static bool bias_fits(const struct stream *st)
+{
+    for (int32_t i = 0; i < st->gen.params.sampling.n_bias; i++)
+        if (st->gen.bias[i].token >= st->served->info.vocab)
+            return false;
+    return true;
+}
+
 static void submit(struct stream *st)
 {
     struct sched_params p;
-    size_t context = (size_t)st->served->info.context_max;
-    if (st->n_ids >= context) {
-        refuse_with(st, API_TOO_LONG, st->gen.n_messages ? "messages" : "prompt");
+    int32_t context = st->served->info.context_max;
+    if (st->n_ids >= (size_t)context) {
+        /* An answer has one token at least. */
+        api_error_too_long(&st->err, st->x.wire, (int64_t)st->n_ids + 1, context);
+        refuse(st);
+        return;
+    }
+    if (!bias_fits(st)) {
+        api_error_set(&st->err, API_BAD_FIELD, "logit_bias",
+                      "'logit_bias' names a token that the model does not have");
+        refuse(st);
         return;
     }
     if (output_open(&st->output, st->served->tokenizer, &st->gen)) {
-        refuse_with(st, API_ENGINE, NULL);
+        refuse_with(st, API_ENGINE);
         return;
     }
     answer_init(st);
@@ -319,13 +336,14 @@ static void submit(struct stream *st)
         free(st->ids);
         st->ids = NULL;
     } else if (s == E_AGAIN) {
-        refuse_with(st, API_BUSY, NULL);
+        refuse_with(st, API_BUSY);
     } else if (s == E_INVALID) {
-        refuse_with(st, API_TOO_LONG, st->gen.n_messages ? "messages" : "prompt");
-    } else if (s == E_SHUTDOWN) {
-        refuse_with(st, API_NOT_READY, NULL);
+        /* It is short enough, so it must be this; served_load() has warned of it. */
+        api_error_set(&st->err, API_BAD_FIELD, st->gen.n_messages ? "messages" : "prompt",
+                      "The text holds a token that the model does not have");
+        refuse(st);
     } else {
-        refuse_with(st, API_ENGINE, NULL);
+        refuse_with(st, API_ENGINE);
     }
 }
 
@@ -344,7 +362,7 @@ static bool worker_done(struct stream *st, int cancelled)
         return false;
     }
     if (st->cut) {
-        refuse_with(st, API_NOT_READY, NULL);
+        refuse_with(st, API_NOT_READY);
         return false;
     }
     if (st->status == E_INVALID) {
@@ -352,7 +370,7 @@ static bool worker_done(struct stream *st, int cancelled)
         return false;
     }
     if (cancelled || st->status) {
-        refuse_with(st, API_ENGINE, NULL);
+        refuse_with(st, API_ENGINE);
         return false;
     }
     return true;
@@ -371,7 +389,7 @@ static void start_worker(struct stream *st, uv_work_cb work, uv_after_work_cb af
     if (uv_queue_work(st->env->loop, &st->work, work, after) == 0)
         return;
     st->working = false;
-    refuse_with(st, API_ENGINE, NULL);
+    refuse_with(st, API_ENGINE);
 }
 
 /* The request is known: may it have a place, and which model is meant? */
@@ -385,12 +403,12 @@ static void admit(struct stream *st)
         return;
     }
     if (st->gen.reject_if_busy && st->env->n_live > st->env->seqs_max) {
-        refuse_with(st, API_BUSY, NULL);
+        refuse_with(st, API_BUSY);
         return;
     }
     size_t most = (size_t)st->served->info.context_max * PROMPT_BYTES_PER_TOKEN;
     if (prompt_bytes(&st->gen) > most) {
-        refuse_with(st, API_TOO_LONG, st->gen.n_messages ? "messages" : "prompt");
+        refuse_with(st, API_TOO_LONG);
         return;
     }
     start_worker(st, work_tokenize, after_tokenize);
@@ -460,7 +478,7 @@ void stream_start(struct stream_env *env, struct conn *c, const struct exchange 
     if (r->body_bytes > PARSE_HERE_MAX) {
         buf_add(&st->body, r->body, r->body_bytes);
         if (st->body.failed)
-            refuse_with(st, API_ENGINE, NULL);
+            refuse_with(st, API_ENGINE);
         else
             start_worker(st, work_parse, after_parse);
         return;
@@ -470,17 +488,11 @@ void stream_start(struct stream_env *env, struct conn *c, const struct exchange 
         admit(st);
 }
 
-/* Workers AI's streams have no comments, and its clients need none. */
-static bool takes_comments(const struct stream *st)
-{
-    return st->gen.wire == &wire_chat || st->gen.wire == &wire_completions;
-}
-
 void streams_keep_alive(struct stream_env *env)
 {
     uint64_t now = now_ns();
     for (struct stream *st = env->first; st; st = st->next) {
-        if (!st->conn || !st->begun || now - st->sent_ns < SILENCE_NS || !takes_comments(st) ||
+        if (!st->conn || !st->begun || now - st->sent_ns < SILENCE_NS || !st->gen.wire->comments ||
             !conn_idle(st->conn))
             continue;
         buf_clear(&st->piece);

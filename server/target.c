@@ -25,25 +25,14 @@ bool target_matches(const char *pattern, const char *path, const char **tail)
     return *path == '\0';
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 bool target_decode(char *out, size_t out_size, const char *text, size_t n, bool plus_is_blank)
 {
     size_t used = 0;
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
         if (c == '%') {
-            int high = i + 2 < n ? hex_digit(text[i + 1]) : -1;
-            int low = i + 2 < n ? hex_digit(text[i + 2]) : -1;
+            int high = i + 2 < n ? hex_value(text[i + 1]) : -1;
+            int low = i + 2 < n ? hex_value(text[i + 2]) : -1;
             if (high < 0 || low < 0)
                 return false;
             c = (char)(high * 16 + low);

@@ -10,7 +10,9 @@
  * know no clock and no tokens, so tests and fuzzers call them directly; stream.c is
  * where a format, a connection and the scheduler meet. A new API is a new table. */
 
-enum { STOPS_MAX = 16, STOP_BYTES_MAX = 256, WIRE_ID_MAX = 64 };
+enum { STOPS_MAX = 16, STOP_BYTES_MAX = 256, WIRE_ID_MAX = 64, MODEL_BYTES_MAX = 256 };
+/* With the NUL, of the name of a request's member, "messages[2].content". */
+enum { PARAM_MAX = 64 };
 /* params.max_new_tokens of a request that named none where the format has no default:
  * the context is the only limit. */
 enum { TOKENS_NO_LIMIT = INT32_MAX };
@@ -37,7 +39,6 @@ struct gen_request {
         size_t bytes;
     } stop[STOPS_MAX];
     int32_t n_stops;
-    bool max_tokens_given;
     bool temperature_given;
     bool top_p_given;
     bool top_k_given;
@@ -94,7 +95,7 @@ enum api_error_kind {
 
 struct api_error {
     enum api_error_kind kind;
-    char param[64]; /* "" : none */
+    char param[PARAM_MAX]; /* "" : none */
     /* Constants and field names only, never internals or paths. "": the format's own
      * words for the kind. */
     char text[256];
@@ -115,6 +116,9 @@ struct wire {
     const char *id_prefix;   /* "chatcmpl-" */
     const char *stream_type; /* Content-Type of a stream, exactly */
     const char *whole_type;
+    const char *id_header; /* a second header that carries our id of the request; NULL: none */
+    bool comments;         /* a silent stream may hold comment lines */
+    bool model_defaults;   /* what a request leaves open is the model's generation_config */
     /* E_INVALID with err filled, or E_NOMEM. On success the caller frees the request. */
     enum status (*parse)(struct gen_request *out, const char *body, size_t bytes,
                          struct api_error *err);

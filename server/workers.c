@@ -17,8 +17,7 @@ enum { WORKERS_TOKENS_DEFAULT = 256, POINTER_MAX = 72 };
 
 static const struct field input_fields[] = {
     {"stream", FIELD_BOOL, .at = AT(stream)},
-    {"max_tokens", FIELD_INT32, .min = 1, .max = INT32_MAX, .at = AT(params.max_new_tokens),
-     .given = AT(max_tokens_given)},
+    {"max_tokens", FIELD_INT32, .min = 1, .max = INT32_MAX, .at = AT(params.max_new_tokens)},
     {"temperature", FIELD_FLOAT, .min = 0, .max = 5, .at = AT(params.sampling.temperature),
      .given = AT(temperature_given)},
     {"top_p", FIELD_FLOAT, .min = 0.001, .max = 1, .at = AT(params.sampling.top_p),
@@ -412,6 +411,7 @@ const struct wire wire_workers_rest = {
     .id_prefix = "",
     .stream_type = "text/event-stream",
     .whole_type = "application/json",
+    .id_header = "cf-ai-req-id",
     .parse = parse_rest,
     .delta = write_event,
     .end = write_end,
@@ -429,6 +429,7 @@ const struct wire wire_workers_binding = {
     .id_prefix = "",
     .stream_type = "text/event-stream",
     .whole_type = "application/json",
+    .id_header = "cf-ai-req-id",
     .parse = parse_binding,
     .delta = write_event,
     .end = write_end,

@@ -245,6 +245,44 @@ static void test_too_many(void **state)
     rig_close(&g);
 }
 
+/* Bodies are bounded together too: 64 of the largest size, whoever sends them. */
+static void test_bodies_together(void **state)
+{
+    (void)state;
+    enum { BODY = 1000, PART = 999, HELD = 64 };
+    static const char head[] = "POST /a HTTP/1.1\r\n" H "Content-Length: 1000\r\n\r\n";
+    struct rig g;
+    struct client sender[HELD + 1];
+    struct client small;
+    char part[PART];
+    struct conn_limits limits = rig_limits;
+    limits.body_bytes_max = BODY;
+    limits.conns_max = HELD + 2;
+    memset(part, 'x', sizeof(part));
+    rig_open(&g, &limits);
+    for (int i = 0; i <= HELD; i++) {
+        client_open(&sender[i], &g);
+        client_text(&g, &sender[i], head);
+        client_send(&g, &sender[i], part, sizeof(part));
+        rig_turn_ms(&g, 2);
+    }
+    client_wait_end(&g, &sender[HELD]);
+    buf_add(&sender[HELD].got, "", 1);
+    assert_memory_equal(sender[HELD].got.data, "HTTP/1.1 503 ", 13);
+    client_open(&small, &g);
+    client_text(&g, &small, GET_A);
+    client_expect(&g, &small, answer_a);
+    for (int i = 0; i <= HELD; i++)
+        client_close(&sender[i]);
+    rig_turn_ms(&g, 20);
+    client_text(&g, &small, head);
+    client_send(&g, &small, part, sizeof(part));
+    client_text(&g, &small, "x");
+    rig_wait_count(&g, &g.n_requests, 2);
+    client_close(&small);
+    rig_close(&g);
+}
+
 static int lowest_free_fd(void)
 {
     int fd = dup(0);
@@ -462,12 +500,19 @@ static void test_close_empty(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slow_writer),    cmocka_unit_test(test_slow_but_within),
-        cmocka_unit_test(test_no_reader),      cmocka_unit_test(test_slow_reader),
-        cmocka_unit_test(test_linger),         cmocka_unit_test(test_too_many),
-        cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_no_descriptors_at_all),
-        cmocka_unit_test(test_idle_cost),      cmocka_unit_test(test_drain),
-        cmocka_unit_test(test_close),          cmocka_unit_test(test_close_empty),
+        cmocka_unit_test(test_slow_writer),
+        cmocka_unit_test(test_slow_but_within),
+        cmocka_unit_test(test_no_reader),
+        cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_linger),
+        cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_bodies_together),
+        cmocka_unit_test(test_no_descriptors),
+        cmocka_unit_test(test_no_descriptors_at_all),
+        cmocka_unit_test(test_idle_cost),
+        cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_close),
+        cmocka_unit_test(test_close_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

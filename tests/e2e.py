@@ -167,6 +167,11 @@ def completions_whole_and_streamed(s):
     _, raw, _ = s.post("/v1/completions", body | {"stream": True})
     text = "".join(c["choices"][0]["text"] for c in events(raw) if c["choices"])
     assert text == whole["choices"][0]["text"], (text, whole)
+    for stream in (False, True):
+        _, raw, _ = s.post("/v1/completions", body | {"stream": stream, "echo": True})
+        parts = events(raw) if stream else [json.loads(raw)]
+        echoed = "".join(c["choices"][0]["text"] for c in parts if c["choices"])
+        assert echoed == body["prompt"] + text, (stream, echoed)
 
 
 @case
@@ -282,6 +287,7 @@ WRONG = [
     (CHAT, {"messages": [{"role": "user", "content": "word " * 5000}]}, 400, "error"),
     (TEXT, {"max_tokens": 3}, 400, "error"),
     (TEXT, {"prompt": 7}, 400, "error"),
+    (TEXT, {"prompt": "a", "logit_bias": {"99999999": 1}}, 400, "error"),
     ("/v1/nothing", {}, 404, "error"),
     (REST, b"{", 400, "errors"),
     (REST, {}, 400, "errors"),
@@ -324,7 +330,12 @@ def wrong_method(s):
 @case
 def error_codes_of_openai(s):
     _, raw, _ = s.post(CHAT, {"messages": [{"role": "user", "content": "word " * 5000}]})
-    assert json.loads(raw)["error"]["code"] == "context_length_exceeded", raw
+    error = json.loads(raw)["error"]
+    assert error["code"] == "context_length_exceeded" and error["param"] == "messages", raw
+    _, raw, _ = s.post(CHAT, {"messages": [{"role": "user", "content": "a " * 5000}]})
+    assert " tokens, but the context of the model is " in json.loads(raw)["error"]["message"], raw
+    _, raw, _ = s.post(CHAT, FRANCE | {"logit_bias": {"99999999": 1}})
+    assert json.loads(raw)["error"]["param"] == "logit_bias", raw
     _, raw, _ = s.post(CHAT, FRANCE | {"model": "gpt-none"})
     assert json.loads(raw)["error"]["code"] == "model_not_found", raw
     _, raw, _ = s.post(CHAT, FRANCE | {"top_p": 7})

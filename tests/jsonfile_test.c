@@ -17,17 +17,35 @@
 
 #include <cmocka.h>
 
-/* In memory of its own length, so that a byte too many is seen. */
+enum { ERR_BYTES = 128 };
+
+/* The text as a file "f.json". */
+static enum status load(const char *text, size_t bytes, size_t bytes_max, size_t nodes_max,
+                        char err[ERR_BYTES])
+{
+    char dir[] = "/tmp/jsonfile_test.XXXXXX";
+    char path[MODEL_PATH_MAX];
+    const struct complaint c = {.file = "f.json", .text = err, .size = ERR_BYTES};
+    cJSON *tree = NULL;
+    err[0] = '\0';
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(path_join(path, dir, "f.json"), OK);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, bytes, f), bytes);
+    assert_int_equal(fclose(f), 0);
+    enum status s = json_load(&tree, dir, bytes_max, nodes_max, &c);
+    assert_true((s == OK) == (tree != NULL));
+    cJSON_Delete(tree);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(dir), 0);
+    return s;
+}
+
 static bool check(const char *text, size_t bytes, size_t nodes_max)
 {
-    size_t at = SIZE_MAX;
-    char *exact = malloc(bytes ? bytes : 1);
-    assert_non_null(exact);
-    memcpy(exact, text, bytes);
-    bool result = strict_check(exact, bytes, nodes_max, &at);
-    assert_true(at <= bytes);
-    free(exact);
-    return result;
+    char err[ERR_BYTES];
+    return load(text, bytes, CONFIG_BYTES_MAX, nodes_max, err) == OK;
 }
 
 static void limits_hold(void **state)
@@ -83,27 +101,13 @@ static const struct {
 
 static void a_refusal_says_where(void **state)
 {
-    char dir[] = "/tmp/jsonfile_test.XXXXXX";
-    char path[MODEL_PATH_MAX];
     (void)state;
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(path_join(path, dir, "f.json"), OK);
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-        char err[128] = "";
-        const struct complaint c = {.file = "f.json", .text = err, .size = sizeof(err)};
-        cJSON *tree = NULL;
-        FILE *f = fopen(path, "wb");
-        assert_non_null(f);
-        assert_true(fputs(files[i].text, f) >= 0);
-        assert_int_equal(fclose(f), 0);
-        enum status s = json_load(&tree, dir, 80, 4, &c);
+        char err[ERR_BYTES];
+        enum status s = load(files[i].text, strlen(files[i].text), 80, 4, err);
         assert_string_equal(err, files[i].line ? files[i].line : "");
         assert_int_equal(s, files[i].line ? E_FORMAT : OK);
-        assert_true((s == OK) == (tree != NULL));
-        cJSON_Delete(tree);
     }
-    assert_int_equal(unlink(path), 0);
-    assert_int_equal(rmdir(dir), 0);
 }
 
 static const struct {
@@ -134,7 +138,7 @@ static void getters_take_what_it_is(void **state)
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
         int64_t n = 77;
         cJSON *o = cJSON_Parse(numbers[i].text);
-        enum status s = json_int(o, "n", INT64_MIN, INT64_MAX, &n, &c);
+        enum status s = field_int(o, "n", INT64_MIN, INT64_MAX, &n, &c);
         assert_int_equal(s, numbers[i].whole ? OK : E_FORMAT);
         assert_int_equal(n, numbers[i].whole ? numbers[i].value : 77);
         cJSON_Delete(o);
@@ -151,15 +155,15 @@ static void getters_leave_what_is_absent(void **state)
     bool b = false;
     const char *text = "default";
     (void)state;
-    assert_int_equal(json_int(o, "n", 0, 10, &n, &c), OK);
-    assert_int_equal(json_int(o, "z", 0, 10, &n, &c), OK);
+    assert_int_equal(field_int(o, "n", 0, 10, &n, &c), OK);
+    assert_int_equal(field_int(o, "z", 0, 10, &n, &c), OK);
     assert_int_equal(n, 77);
-    assert_int_equal(json_int(o, "N", 0, 4, &n, &c), E_FORMAT);
+    assert_int_equal(field_int(o, "N", 0, 4, &n, &c), E_FORMAT);
     assert_string_equal(err, "f: \"N\" must be a whole number from 0 to 4");
     assert_int_equal(field_number(o, "s", 0, 1, &d, &c), E_FORMAT);
-    assert_int_equal(json_bool(o, "b", &b, &c), OK);
+    assert_int_equal(field_bool(o, "b", &b, &c), OK);
     assert_true(b);
-    assert_int_equal(json_bool(o, "N", &b, &c), E_FORMAT);
+    assert_int_equal(field_bool(o, "N", &b, &c), E_FORMAT);
     assert_int_equal(field_string(o, "z", &text, &c), OK);
     assert_string_equal(text, "default");
     assert_int_equal(field_string(o, "s", &text, &c), OK);
@@ -167,7 +171,7 @@ static void getters_leave_what_is_absent(void **state)
     assert_int_equal(field_string(o, "b", &text, &c), E_FORMAT);
     assert_null(json_get(o, "z"));
     assert_null(json_get(json_get(o, "s"), "s"));
-    assert_int_equal(json_int(json_get(o, "s"), "n", 0, 1, &n, &c), E_FORMAT);
+    assert_int_equal(field_int(json_get(o, "s"), "n", 0, 1, &n, &c), E_FORMAT);
     cJSON_Delete(o);
 }
 

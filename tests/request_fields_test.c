@@ -29,7 +29,6 @@ static void tell_numbers(struct buf *b, const struct gen_request *r)
     const struct sampling *s = &r->params.sampling;
     if (r->params.max_new_tokens != TOKENS_NO_LIMIT)
         buf_printf(b, " max=%d", r->params.max_new_tokens);
-    tell_flag(b, r->max_tokens_given, "max!");
     buf_printf(b, " t=%g", (double)s->temperature);
     tell_flag(b, r->temperature_given, "t!");
     if (s->top_p != 1)
@@ -102,11 +101,11 @@ static const struct good_row good_chat[] = {
      " user:Hi stream usage t=1"},
     {"{" ASK ",\"stream_options\":{\"continuous_usage_stats\":true}}", " user:Hi t=1"},
     {"{" ASK ",\"stream_options\":null}", " user:Hi t=1"},
-    {"{" ASK ",\"max_tokens\":1}", " user:Hi max=1 max! t=1"},
-    {"{" ASK ",\"max_tokens\":2147483647}", " user:Hi max! t=1"},
-    {"{" ASK ",\"max_tokens\":1e2}", " user:Hi max=100 max! t=1"},
-    {"{" ASK ",\"max_completion_tokens\":7,\"max_tokens\":5}", " user:Hi max=7 max! t=1"},
-    {"{" ASK ",\"max_tokens\":5,\"max_completion_tokens\":null}", " user:Hi max=5 max! t=1"},
+    {"{" ASK ",\"max_tokens\":1}", " user:Hi max=1 t=1"},
+    {"{" ASK ",\"max_tokens\":2147483647}", " user:Hi t=1"},
+    {"{" ASK ",\"max_tokens\":1e2}", " user:Hi max=100 t=1"},
+    {"{" ASK ",\"max_completion_tokens\":7,\"max_tokens\":5}", " user:Hi max=7 t=1"},
+    {"{" ASK ",\"max_tokens\":5,\"max_completion_tokens\":null}", " user:Hi max=5 t=1"},
     {"{" ASK ",\"temperature\":0}", " user:Hi t=0 t!"},
     {"{" ASK ",\"temperature\":2}", " user:Hi t=2 t!"},
     {"{" ASK ",\"temperature\":1e-9}", " user:Hi t=0 t!"},
@@ -162,7 +161,7 @@ static const struct good_row good_completion[] = {
     {"{\"prompt\":[\"P\"]}", " prompt:P max=16 t=1"},
     {"{\"prompt\":\"\"}", " prompt: max=16 t=1"},
     {"{\"prompt\":\"P\",\"model\":\"m\",\"max_tokens\":3,\"echo\":true,\"stream\":true}",
-     " model=m prompt:P echo stream max=3 max! t=1"},
+     " model=m prompt:P echo stream max=3 t=1"},
     {"{\"prompt\":\"P\",\"logprobs\":0}", " prompt:P max=16 t=1 logprobs=0"},
     {"{\"prompt\":\"P\",\"logprobs\":5,\"echo\":false}", " prompt:P max=16 t=1 logprobs=5"},
     {"{\"prompt\":\"P\",\"logprobs\":null,\"suffix\":null,\"best_of\":1,\"n\":1}",
@@ -170,7 +169,7 @@ static const struct good_row good_completion[] = {
     {"{\"prompt\":\"P\",\"max_completion_tokens\":3,\"messages\":5}", " prompt:P max=16 t=1"},
     {"{\"prompt\":\"P\",\"repetition_penalty\":1.0,\"ignore_eos\":true,\"temperature\":0.0,"
      "\"stream_options\":{\"include_usage\":true},\"max_tokens\":128}",
-     " prompt:P usage ignore_eos max=128 max! t=0 t! rep!"},
+     " prompt:P usage ignore_eos max=128 t=0 t! rep!"},
 };
 
 static const struct good_row good_rest[] = {
@@ -186,7 +185,7 @@ static const struct good_row good_rest[] = {
     {"{\"prompt\":\"P\",\"max_tokens\":5,\"temperature\":5,\"top_p\":0.001,\"top_k\":50,"
      "\"seed\":9999999999,\"repetition_penalty\":2,\"frequency_penalty\":-2,"
      "\"presence_penalty\":2}",
-     " prompt:P chat_prompt max=5 max! t=5 t! p=0.001 p! k=50 k! rep=2 rep! pres=2 freq=-2"
+     " prompt:P chat_prompt max=5 t=5 t! p=0.001 p! k=50 k! rep=2 rep! pres=2 freq=-2"
      " seed=9999999999"},
     {"{\"prompt\":\"P\",\"temperature\":0,\"top_p\":1,\"top_k\":1,\"seed\":1,"
      "\"repetition_penalty\":0}",

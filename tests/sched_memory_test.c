@@ -31,10 +31,8 @@ static int counted_thread(pthread_t *thread, const pthread_attr_t *attr, void *(
 #define pthread_create counted_thread
 #include "scheduler/blocks.c"
 #include "scheduler/due.c"
-#define min32 min32_of_request
-#include "scheduler/request.c"
-#undef min32
 #include "scheduler/plan.c"
+#include "scheduler/request.c"
 #include "scheduler/sched.c"
 #undef calloc
 #undef pthread_create

@@ -144,8 +144,8 @@ static void length_lies_are_refused(void **state)
         uint64_t bytes;
         const char *says;
     } rows[] = {
-        {0, "the header is not valid JSON at byte 0"},
-        {1, "the header is not valid JSON at byte 1"},
+        {0, "the header is not valid JSON: unexpected end at byte 0"},
+        {1, "the header is not valid JSON: unexpected end at byte 1"},
         {100000001, "is over the limit of 100000000"},
         {UINT64_MAX, "is over the limit"},
         {1 << 20, "does not fit the file"},
