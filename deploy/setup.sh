@@ -70,7 +70,7 @@ install_missing() {
     say "updating the package lists"
     as_root apt-get -qq update || die "apt-get update failed"
     has_llhttp || wanted="$wanted $(llhttp_package)"
-    say "installing:$wanted (about 300 MB on a bare system)"
+    say "installing:$wanted"
     # shellcheck disable=SC2086
     apt_install $wanted || die "apt-get install failed"
 }

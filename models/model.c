@@ -24,6 +24,9 @@ enum {
     STEP_SEQS_LIMIT = 4096,
     CONTEXT_MIN = 2,    /* a token of a prompt and one of an answer */
     KV_ROUND_MIN = 256, /* the shortest context a step is shaped for */
+    /* Each block costs the scheduler some hundred bytes of host memory: a tiny model on a
+     * large GPU is not given all of it. */
+    BLOCKS_CHOSEN_MAX = 1 << 20,
 };
 
 /* The sections of the packed array, as offsets in numbers. */
@@ -114,8 +117,10 @@ static size_t kv_budget(const struct model *m, const struct model_options *opt, 
 {
     if (opt->kv_bytes)
         return opt->kv_bytes;
-    if (strcmp(m->ops->name, "cuda") == 0)
-        return left / 10 * 9;
+    if (strcmp(m->ops->name, "cuda") == 0) {
+        size_t use = left / 10 * 9;
+        return use / block_bytes < BLOCKS_CHOSEN_MAX ? use : BLOCKS_CHOSEN_MAX * block_bytes;
+    }
     size_t one = (size_t)m->stride_max * block_bytes;
     size_t most = all / 4 > one ? all / 4 : one;
     most = most < left ? most : left;

@@ -81,7 +81,7 @@ clients() {
     return "$status"
 }
 
-install_missing npm
+command -v npm >/dev/null || install_missing npm
 suite "clients (OpenAI, Cloudflare, workerd)" clients
 
 suite "emulated kernels (asan)" in_preset asan -L simt
