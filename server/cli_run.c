@@ -74,7 +74,6 @@ static enum status make_request(struct run *r)
         bytes = r->stdin_text.n;
     }
     q->wire = &wire_chat;
-    q->logprobs = -1;
     q->params.max_new_tokens = o->max_tokens;
     q->params.sampling = (struct sampling){
         .temperature = o->temperature >= 0 ? (float)o->temperature : 1,

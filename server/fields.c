@@ -162,7 +162,6 @@ static void neutral(struct gen_request *r, const struct wire *w)
 {
     *r = (struct gen_request){
         .wire = w,
-        .logprobs = -1,
         .params =
             {
                 .max_new_tokens = TOKENS_NO_LIMIT,

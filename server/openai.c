@@ -38,12 +38,13 @@ static const struct field both_fields[] = {
 static const struct field chat_fields[] = {
     {"max_completion_tokens", FIELD_INT32, .min = 1, .max = INT32_MAX,
      .at = AT(params.max_new_tokens)},
-    {"top_logprobs", FIELD_INT32, .min = 0, .max = LOGPROBS_MAX, .at = AT(logprobs)},
+    {"top_logprobs", FIELD_INT32, .min = 0, .max = LOGPROBS_MAX,
+     .at = AT(params.sampling.n_logprobs)},
 };
 
 static const struct field completion_fields[] = {
     {"echo", FIELD_BOOL, .at = AT(echo)},
-    {"logprobs", FIELD_INT32, .min = 0, .max = LOGPROBS_MAX, .at = AT(logprobs)},
+    {"logprobs", FIELD_INT32, .min = 0, .max = LOGPROBS_MAX, .at = AT(params.sampling.n_logprobs)},
 };
 
 /* Members that change what the answer is. Empty, false, 0 and null ask for nothing. */
@@ -204,16 +205,17 @@ static enum status read_bias(struct gen_request *r, const struct cJSON *top, str
 static enum status read_chat_logprobs(struct gen_request *r, const struct cJSON *top,
                                       struct fault *f)
 {
+    int32_t *n = &r->params.sampling.n_logprobs;
     const struct cJSON *v = given(top, "logprobs");
     if (v && json_kind(v) != JSON_BOOL)
         return fault_type(f, "logprobs", "boolean", v);
     if (json_true(v)) {
-        r->logprobs = r->logprobs < 0 ? 0 : r->logprobs;
+        *n = *n < 0 ? 0 : *n;
         return OK;
     }
-    if (r->logprobs > 0)
+    if (*n > 0)
         return fault_say(f, FAULT_TEXT, "top_logprobs", "needs 'logprobs' to be true");
-    r->logprobs = -1;
+    *n = -1;
     return OK;
 }
 
@@ -315,7 +317,7 @@ static enum status read_completion(struct gen_request *r, const struct cJSON *to
         st = fields_read(r, top, completion_fields, ARRAY_LEN(completion_fields), true, f);
     if (st == OK)
         st = read_prompt(r, top, f);
-    if (st == OK && r->echo && r->logprobs >= 0)
+    if (st == OK && r->echo && r->params.sampling.n_logprobs >= 0)
         st = fault_say(f, FAULT_UNSUPPORTED, "logprobs",
                        "cannot be had of an echoed prompt, which is not supported");
     return st;
@@ -337,7 +339,6 @@ static enum status parse(struct gen_request *out, const struct wire *w, const ch
     }
     if (st == OK) {
         sampling_settle(&out->params.sampling);
-        out->params.sampling.n_logprobs = out->logprobs;
         return OK;
     }
     gen_request_free(out);

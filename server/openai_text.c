@@ -127,7 +127,7 @@ static void write_chat_logprobs(struct buf *out, const struct gen_request *r,
                                 const struct token_detail *d, int32_t n)
 {
     buf_text(out, ",\"logprobs\":");
-    if (r->logprobs < 0) {
+    if (r->params.sampling.n_logprobs < 0) {
         buf_text(out, "null");
         return;
     }
@@ -192,7 +192,7 @@ static void write_completion_logprobs(struct buf *out, const struct gen_request 
                                       const struct token_detail *d, int32_t n, int64_t *offset)
 {
     buf_text(out, ",\"logprobs\":");
-    if (r->logprobs < 0) {
+    if (r->params.sampling.n_logprobs < 0) {
         buf_text(out, "null");
         return;
     }

@@ -33,7 +33,6 @@ struct gen_request {
     bool stream;
     bool stream_usage;
     bool reject_if_busy;
-    int32_t logprobs; /* -1: none; else alternatives wanted */
     struct {
         const char *text;
         size_t bytes;

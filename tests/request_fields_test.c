@@ -48,10 +48,8 @@ static void tell_numbers(struct buf *b, const struct gen_request *r)
         buf_printf(b, " freq=%g", (double)s->frequency);
     if (r->seed_given)
         buf_printf(b, " seed=%lld", (long long)s->seed);
-    if (s->n_logprobs != r->logprobs)
-        buf_printf(b, " logprobs differ");
-    if (r->logprobs >= 0)
-        buf_printf(b, " logprobs=%d", r->logprobs);
+    if (s->n_logprobs >= 0)
+        buf_printf(b, " logprobs=%d", s->n_logprobs);
     for (int32_t i = 0; i < s->n_bias; i++)
         buf_printf(b, " bias[%d]=%g", s->bias[i].token, (double)s->bias[i].bias);
 }

@@ -62,7 +62,7 @@ static void test_chat_stream(void **state)
 {
     (void)state;
     struct buf b = {.data = NULL};
-    struct gen_request r = {.wire = &wire_chat, .logprobs = -1};
+    struct gen_request r = {.wire = &wire_chat, .params.sampling.n_logprobs = -1};
     stream(&r, &b, "!");
     expect(&b, CHAT_CHUNK
            "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"Hel\"}" GOES_ON
@@ -87,7 +87,7 @@ static void test_empty_streams(void **state)
     (void)state;
     struct buf b = {.data = NULL};
     struct answer a = answer_of(FINISH_LENGTH);
-    struct gen_request r = {.wire = &wire_chat, .logprobs = -1};
+    struct gen_request r = {.wire = &wire_chat, .params.sampling.n_logprobs = -1};
     wire_chat.end(&b, &r, &a, "", 0, NULL, 0);
     expect(&b, CHAT_CHUNK "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
                           "\"logprobs\":null,\"finish_reason\":\"length\"}]}\n\n" DONE);
@@ -107,7 +107,7 @@ static void test_completion_stream(void **state)
     (void)state;
     struct buf b = {.data = NULL};
     struct gen_request r = {.wire = &wire_completions,
-                            .logprobs = -1,
+                            .params.sampling.n_logprobs = -1,
                             .prompt = "Say: ",
                             .prompt_bytes = 5,
                             .echo = true,
@@ -128,7 +128,7 @@ static void test_workers_streams(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(wires); i++) {
         struct buf b = {.data = NULL};
-        struct gen_request r = {.wire = wires[i], .logprobs = -1};
+        struct gen_request r = {.wire = wires[i], .params.sampling.n_logprobs = -1};
         stream(&r, &b, "!");
         expect(&b, "data: {\"response\":\"Hel\"}\n\n"
                    "data: {\"response\":\"lo \\\"\xc3\xa9\\\"\\n\"}\n\n"
@@ -146,7 +146,8 @@ static void test_whole(void **state)
     (void)state;
     struct buf b = {.data = NULL};
     struct answer a = answer_of(FINISH_LENGTH);
-    struct gen_request r = {.logprobs = -1, .prompt = "P\t", .prompt_bytes = 2, .echo = true};
+    struct gen_request r = {
+        .params.sampling.n_logprobs = -1, .prompt = "P\t", .prompt_bytes = 2, .echo = true};
     wire_chat.whole(&b, &r, &a, "Hi\\", 3, NULL, 0);
     expect(&b,
            "{\"id\":\"id-1\",\"object\":\"chat.completion\",\"created\":1700000000,"
@@ -190,7 +191,7 @@ static void test_chat_logprobs(void **state)
     (void)state;
     struct buf b = {.data = NULL};
     struct answer a = answer_of(FINISH_STOP);
-    struct gen_request r = {.wire = &wire_chat, .logprobs = 2};
+    struct gen_request r = {.wire = &wire_chat, .params.sampling.n_logprobs = 2};
     wire_chat.delta(&b, &r, &a, "Hi", 2, details, 1);
     wire_chat.end(&b, &r, &a, "\xc3\xa9!", 3, details + 1, 2);
     expect(&b, CHAT_CHUNK
@@ -212,7 +213,7 @@ static void test_completion_logprobs(void **state)
     (void)state;
     struct buf b = {.data = NULL};
     struct answer a = answer_of(FINISH_STOP);
-    struct gen_request r = {.wire = &wire_completions, .logprobs = 2};
+    struct gen_request r = {.wire = &wire_completions, .params.sampling.n_logprobs = 2};
     wire_completions.delta(&b, &r, &a, "Hi", 2, details, 1);
     wire_completions.end(&b, &r, &a, "\xc3\xa9!", 3, details + 1, 2);
     expect(&b, TEXT_CHUNK
