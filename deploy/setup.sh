@@ -75,7 +75,8 @@ install_missing() {
     apt_install $wanted || die "apt-get install failed"
 }
 
-build_packages="gcc g++ cmake ninja-build pkg-config libc6-dev libuv1-dev libcjson-dev"
+build_packages="gcc g++ cmake ninja-build pkg-config libc6-dev libuv1-dev libcjson-dev
+    libutf8proc-dev libpcre2-dev libssl-dev"
 
 # configure PRESET: finds compilers and packages anew.
 configure() {

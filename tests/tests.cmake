@@ -40,7 +40,7 @@ if(cmocka_FOUND AND NOT cuda)
   target_compile_definitions(simt PRIVATE WITH_CUDA)
   target_compile_options(simt PRIVATE
     $<$<COMPILE_LANGUAGE:CXX>:-O2;-Wno-unknown-pragmas;-ffp-contract=off>)
-  target_link_libraries(simt PUBLIC flags PkgConfig::libcjson)
+  target_link_libraries(simt PUBLIC flags PkgConfig::libcjson PkgConfig::utf8proc PkgConfig::pcre2)
   foreach(name ops attention sampling forward)
     add_executable(${name}_simt ${CMAKE_SOURCE_DIR}/tests/${name}_test.c ${support})
     target_compile_definitions(${name}_simt PRIVATE REPO_DIR="${CMAKE_SOURCE_DIR}")
