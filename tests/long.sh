@@ -59,29 +59,43 @@ for fuzzer in "$root"/build/fuzz/fuzz_*; do
     suite "fuzz $name, $fuzz_runs runs" fuzz "$name"
 done
 
-# The registry of npm must be reachable; nothing else of this script leaves the machine.
-clients() {
-    local status=0 scratch="$root/build/clients" log="$root/build/clients.log"
-    mkdir -p "$scratch"
-    cp "$root"/tests/clients/* "$scratch"
-    (cd "$scratch" && npm install --silent --no-audit --no-fund >&2) || status=$?
-    if [ "$status" -ne 0 ]; then
-        echo "skipped: npm cannot install the clients"
-        return
-    fi
+# with_server COMMAND...: runs it with the demo model's server at $server_url.
+server_url=http://127.0.0.1:8431
+with_server() {
+    local status=0 log="$root/build/server.log"
     "$root/build/cpu/firstlight" serve --port 8431 2>"$log" &
     local server=$!
     for _ in $(seq 100); do
         grep -q ready "$log" && break
         sleep 0.1
     done
-    (cd "$scratch" && node clients.mjs http://127.0.0.1:8431) || status=$?
+    "$@" || status=$?
     kill "$server"
     wait "$server" || status=$?
     return "$status"
 }
 
+# npm_folder NAME FROM: a copy under build/ with its packages. The registry of npm must be
+# reachable; nothing else of this script leaves the machine.
+npm_folder() {
+    mkdir -p "$root/build/$1"
+    cp -r "$root/$2/." "$root/build/$1"
+    (cd "$root/build/$1" && npm install --silent --no-audit --no-fund >&2)
+}
+
+clients() {
+    npm_folder clients tests/clients || { echo "skipped: npm cannot install the clients"; return; }
+    (cd "$root/build/clients" && with_server node clients.mjs "$server_url")
+}
+
+worker() {
+    npm_folder worker deploy/worker || { echo "skipped: npm cannot install wrangler"; return; }
+    (cd "$root/build/worker" && npm run --silent check && npm run --silent build >&2 &&
+        with_server node "$root/tests/clients/worker.mjs" "$server_url" .)
+}
+
 command -v npm >/dev/null || install_missing npm
 suite "clients (OpenAI, Cloudflare, workerd)" clients
+suite "the Worker of deploy/worker" worker
 
 suite "emulated kernels (asan)" in_preset asan -L simt
