@@ -1,4 +1,7 @@
-#include "server/options.h"
+/* Reads the command line and prints the help. Values from the environment and from argv pass
+ * through the same function, option_set(), and so do the defaults, which proves at every start that
+ * they lie in their own range. */
+#include "server/options_table.h"
 
 #include "server/spelling.h"
 
@@ -11,177 +14,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Options are rows of tables. A row says where in struct options its value goes, so no
- * other place lists them: a new option is a new row and a new member. Values from the
- * environment and from argv pass through the same function, option_set(), and so do the
- * defaults, which proves at every start that they lie in their own range. */
-
-enum option_type {
-    OPT_INT,     /* int32_t */
-    OPT_SIZE,    /* size_t, with K, M, G */
-    OPT_SECONDS, /* uint64_t of milliseconds, written in seconds */
-    OPT_NUMBER,  /* double */
-    OPT_FLAG,    /* bool */
-    OPT_TEXT,    /* const char * */
-    OPT_CHOICE,  /* int32_t, index among the words of `choices` */
-    OPT_NAMES,   /* struct served_names: repeated or separated by commas */
-};
-
-/* Which commands take an option; IN_MODEL: those that load the weights. */
-enum { IN_SERVE = 1, IN_RUN = 2, IN_INSPECT = 4, IN_MODEL = 3, IN_ALL = 7 };
-
 /* Columns of the help, and room for a row's name in capitals. */
 enum { HELP_FLAG_WIDTH = 30, ENV_NAME_MAX = 64, SHOWN_MAX = 96 };
 
-#define MIB 1048576.0
-#define GIB 1073741824.0
-#define TIB 1099511627776.0
-#define DAY 86400.0
-
-struct option_row {
-    const char *name; /* without the dashes */
-    size_t at;        /* offset in struct options */
-    enum option_type type;
-    unsigned in; /* commands that take it */
-    double min;
-    double max;
-    const char *def;     /* as it would be typed; NULL: unset */
-    const char *choices; /* "a|b|c" */
-    const char *help;
-};
-
-#define AT(member) offsetof(struct options, member)
-
-static const struct option_row model_rows[] = {
-    {"model", AT(model), OPT_TEXT, IN_ALL, 0, 0, NULL, NULL,
-     "Hugging Face directory: config.json, *.safetensors (default the bundled demo)"},
-    {"served-model-name", AT(names), OPT_NAMES, IN_SERVE, 0, 0, NULL, NULL,
-     "name clients use, repeatable (default last part of the path)"},
-    {"backend", AT(backend), OPT_CHOICE, IN_ALL, 0, 0, "auto", "auto|cpu|cuda",
-     "what computes; auto takes a GPU where there is one"},
-    {"threads", AT(threads), OPT_INT, IN_ALL, 0, 1024, "0", NULL,
-     "threads of the cpu backend, 0: every core this process may use"},
-    {"context", AT(context), OPT_INT, IN_ALL, 0, 1 << 20, "0", NULL,
-     "longest sequence in tokens, 0: what the model was trained for"},
-    {"weights", AT(weights), OPT_CHOICE, IN_MODEL, 0, 0, "q8", "q8|f32",
-     "numbers of weights and activations"},
-    {"kv", AT(kv), OPT_CHOICE, IN_ALL, 0, 0, "q8", "q8|f32", "numbers of keys and values"},
-    {"kv-bytes", AT(kv_bytes), OPT_SIZE, IN_ALL, 0, 16 * TIB, "0", NULL,
-     "memory for keys and values, 0: chosen from what is free"},
-};
-
-static const struct option_row sched_rows[] = {
-    {"max-seqs", AT(max_seqs), OPT_INT, IN_SERVE, 0, 1024, "0", NULL,
-     "sequences computed together in one step, 0: 32 on the cpu, 256 on a GPU"},
-    {"max-queue", AT(max_queue), OPT_INT, IN_SERVE, 0, 100000, "256", NULL,
-     "requests that may wait beyond those; more are refused with 429"},
-    {"step-rows", AT(step_rows), OPT_INT, IN_MODEL, 0, 65536, "0", NULL,
-     "token rows of one step, answers first, then prompts; 0: 64, on a GPU 2048"},
-    {"no-prefix-cache", AT(no_prefix_cache), OPT_FLAG, IN_SERVE, 0, 0, NULL, NULL,
-     "do not share computed prompt beginnings between requests"},
-};
-
-static const struct option_row http_rows[] = {
-    {"host", AT(host), OPT_TEXT, IN_SERVE, 0, 0, "127.0.0.1", NULL, "address to listen on"},
-    {"port", AT(port), OPT_INT, IN_SERVE, 0, 65535, "8080", NULL, "TCP port, 0: any that is free"},
-    {"api-key", AT(api_key), OPT_TEXT, IN_SERVE, 0, 0, "", NULL,
-     "what clients must send as 'Authorization: Bearer ...' (safer in the environment)"},
-    {"insecure", AT(insecure), OPT_FLAG, IN_SERVE, 0, 0, NULL, NULL,
-     "allow an address other machines can reach without a key"},
-    {"max-conns", AT(max_conns), OPT_INT, IN_SERVE, 1, 1000000, "10000", NULL,
-     "connections at once; never more than the limit of open files less 256"},
-    {"head-bytes", AT(head_bytes), OPT_SIZE, IN_SERVE, 1024, MIB, "16K", NULL,
-     "largest request head"},
-    {"head-fields", AT(head_fields), OPT_INT, IN_SERVE, 8, 1024, "64", NULL,
-     "most header fields of a request"},
-    {"target-bytes", AT(target_bytes), OPT_SIZE, IN_SERVE, 64, MIB, "2K", NULL,
-     "longest request target"},
-    {"body-bytes", AT(body_bytes), OPT_SIZE, IN_SERVE, 1024, GIB, "8M", NULL,
-     "largest request body"},
-    {"head-s", AT(head_ms), OPT_SECONDS, IN_SERVE, 0.05, DAY, "10", NULL,
-     "seconds from the first byte of a request to the end of its head"},
-    {"body-s", AT(body_ms), OPT_SECONDS, IN_SERVE, 0.05, DAY, "30", NULL,
-     "seconds a request body may take"},
-    {"idle-s", AT(idle_ms), OPT_SECONDS, IN_SERVE, 0.05, DAY, "75", NULL,
-     "seconds a connection may wait for its next request"},
-    {"write-s", AT(write_ms), OPT_SECONDS, IN_SERVE, 0.05, DAY, "30", NULL,
-     "seconds without progress after which a slow reader counts as gone"},
-    {"request-s", AT(request_ms), OPT_SECONDS, IN_SERVE, 0.05, 7 * DAY, "600", NULL,
-     "seconds one answer may take, waiting included"},
-    {"drain-delay-s", AT(drain_delay_ms), OPT_SECONDS, IN_SERVE, 0, 3600, "0", NULL,
-     "seconds after SIGTERM in which /health says 503 but requests are still taken"},
-    {"drain-s", AT(drain_ms), OPT_SECONDS, IN_SERVE, 0, DAY, "30", NULL,
-     "seconds running answers have to finish after SIGTERM"},
-};
-
-static const struct option_row run_rows[] = {
-    {"system", AT(system), OPT_TEXT, IN_RUN, 0, 0, "", NULL, "system message before the prompt"},
-    {"raw", AT(raw), OPT_FLAG, IN_RUN, 0, 0, NULL, NULL,
-     "the prompt goes in as it is, without the chat template"},
-    {"max-tokens", AT(max_tokens), OPT_INT, IN_RUN, 1, 1 << 20, "512", NULL,
-     "longest answer in tokens"},
-    {"temperature", AT(temperature), OPT_NUMBER, IN_RUN, -1, 5, "-1", NULL,
-     "0: always the likeliest token; -1: what the model asks for"},
-    {"top-p", AT(top_p), OPT_NUMBER, IN_RUN, -1, 1, "-1", NULL,
-     "smallest probability mass to draw from; -1: what the model asks for"},
-    {"top-k", AT(top_k), OPT_INT, IN_RUN, -1, 100000, "-1", NULL,
-     "most tokens to draw from, 0: all; -1: what the model asks for"},
-    {"seed", AT(seed), OPT_INT, IN_RUN, 0, 2147483647, "0", NULL,
-     "the same seed gives the same answer, 0: a random one"},
-};
-
-static const struct option_row log_rows[] = {
-    {"log", AT(log), OPT_CHOICE, IN_ALL, 0, 0, "text", "text|json", "form of the log lines"},
-    {"log-level", AT(log_level), OPT_CHOICE, IN_ALL, 0, 0, "info", "error|warn|info|debug",
-     "least important lines to show"},
-};
-
-static const struct option_group {
-    const char *title;
-    const struct option_row *row; /* [n] */
-    size_t n;
-} groups[] = {
-    {"Model", model_rows, ARRAY_LEN(model_rows)}, {"Scheduling", sched_rows, ARRAY_LEN(sched_rows)},
-    {"HTTP", http_rows, ARRAY_LEN(http_rows)},    {"Answer", run_rows, ARRAY_LEN(run_rows)},
-    {"Log", log_rows, ARRAY_LEN(log_rows)},
-};
-
-static const struct command_row {
-    const char *name;
-    enum command command;
-    unsigned in;
-    const char *usage;
-    const char *help;
-} commands[] = {
-    {"serve", CMD_SERVE, IN_SERVE, "serve [options]", "answer HTTP requests"},
-    {"run", CMD_RUN, IN_RUN, "run MODEL \"prompt\" [options]",
-     "answer one prompt on the terminal (MODEL \"demo\": the bundled one; prompt \"-\": stdin)"},
-    {"inspect", CMD_INSPECT, IN_INSPECT, "inspect MODEL [options]",
-     "print what a model is and what fits, without loading its weights"},
-};
-
 static const struct command_row *command_find(const char *name)
 {
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        if (strcmp(commands[i].name, name) == 0)
-            return &commands[i];
+    for (size_t i = 0; i < n_option_commands; i++)
+        if (strcmp(option_commands[i].name, name) == 0)
+            return &option_commands[i];
     return NULL;
 }
 
 static const struct command_row *command_of(enum command command)
 {
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        if (commands[i].command == command)
-            return &commands[i];
+    for (size_t i = 0; i < n_option_commands; i++)
+        if (option_commands[i].command == command)
+            return &option_commands[i];
     return NULL;
 }
 
 static const struct option_row *row_find(const char *name, size_t n)
 {
-    for (size_t g = 0; g < ARRAY_LEN(groups); g++)
-        for (size_t i = 0; i < groups[g].n; i++)
-            if (strlen(groups[g].row[i].name) == n && memcmp(groups[g].row[i].name, name, n) == 0)
-                return &groups[g].row[i];
+    for (size_t g = 0; g < n_option_groups; g++)
+        for (size_t i = 0; i < option_groups[g].n; i++)
+            if (strlen(option_groups[g].row[i].name) == n &&
+                memcmp(option_groups[g].row[i].name, name, n) == 0)
+                return &option_groups[g].row[i];
     return NULL;
 }
 
@@ -189,10 +47,10 @@ static const char *nearest_option(const char *name, size_t n, unsigned in)
 {
     struct spelling spelling;
     spelling_start(&spelling, name, n);
-    for (size_t g = 0; g < ARRAY_LEN(groups); g++)
-        for (size_t i = 0; i < groups[g].n; i++)
-            if (groups[g].row[i].in & in)
-                spelling_try(&spelling, groups[g].row[i].name);
+    for (size_t g = 0; g < n_option_groups; g++)
+        for (size_t i = 0; i < option_groups[g].n; i++)
+            if (option_groups[g].row[i].in & in)
+                spelling_try(&spelling, option_groups[g].row[i].name);
     return spelling_best(&spelling);
 }
 
@@ -200,8 +58,8 @@ static const char *nearest_command(const char *name)
 {
     struct spelling spelling;
     spelling_start(&spelling, name, strlen(name));
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        spelling_try(&spelling, commands[i].name);
+    for (size_t i = 0; i < n_option_commands; i++)
+        spelling_try(&spelling, option_commands[i].name);
     return spelling_best(&spelling);
 }
 
@@ -413,10 +271,10 @@ static void print_wanted(char *out, size_t room, const struct option_row *r)
 static void set_defaults(struct options *o)
 {
     memset(o, 0, sizeof(*o));
-    for (size_t g = 0; g < ARRAY_LEN(groups); g++)
-        for (size_t i = 0; i < groups[g].n; i++)
-            if (groups[g].row[i].def) {
-                bool set = option_set(o, &groups[g].row[i], groups[g].row[i].def);
+    for (size_t g = 0; g < n_option_groups; g++)
+        for (size_t i = 0; i < option_groups[g].n; i++)
+            if (option_groups[g].row[i].def) {
+                bool set = option_set(o, &option_groups[g].row[i], option_groups[g].row[i].def);
                 assert(set);
             }
 }
@@ -431,9 +289,9 @@ static void env_name(char out[ENV_NAME_MAX], const char *name)
 
 static enum status set_from_env(struct options *o, unsigned in, char *err, size_t err_size)
 {
-    for (size_t g = 0; g < ARRAY_LEN(groups); g++) {
-        for (size_t i = 0; i < groups[g].n; i++) {
-            const struct option_row *r = &groups[g].row[i];
+    for (size_t g = 0; g < n_option_groups; g++) {
+        for (size_t i = 0; i < option_groups[g].n; i++) {
+            const struct option_row *r = &option_groups[g].row[i];
             char name[ENV_NAME_MAX];
             env_name(name, r->name);
             const char *value = getenv(name);
@@ -645,8 +503,9 @@ static void help_overview(FILE *to)
 {
     (void)fprintf(to, "Firstlight %s: an int8 inference server for Llama-family models.\n\n",
                   FIRSTLIGHT_VERSION);
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        (void)fprintf(to, "  firstlight %-32s %s\n", commands[i].usage, commands[i].help);
+    for (size_t i = 0; i < n_option_commands; i++)
+        (void)fprintf(to, "  firstlight %-32s %s\n", option_commands[i].usage,
+                      option_commands[i].help);
     (void)fprintf(to, "  firstlight COMMAND --help           every option of a command\n"
                       "  firstlight --version\n");
 }
@@ -659,15 +518,15 @@ void options_help(FILE *to, enum command about)
         return;
     }
     (void)fprintf(to, "firstlight %s\n%s\n", cmd->usage, cmd->help);
-    for (size_t g = 0; g < ARRAY_LEN(groups); g++) {
+    for (size_t g = 0; g < n_option_groups; g++) {
         bool titled = false;
-        for (size_t i = 0; i < groups[g].n; i++) {
-            if (!(groups[g].row[i].in & cmd->in))
+        for (size_t i = 0; i < option_groups[g].n; i++) {
+            if (!(option_groups[g].row[i].in & cmd->in))
                 continue;
             if (!titled)
-                (void)fprintf(to, "\n%s\n", groups[g].title);
+                (void)fprintf(to, "\n%s\n", option_groups[g].title);
             titled = true;
-            help_row(to, &groups[g].row[i]);
+            help_row(to, &option_groups[g].row[i]);
         }
     }
     (void)fprintf(to, "\nEvery option can also be set in the environment: --max-seqs is "

@@ -1,0 +1,106 @@
+/* Every option and command, as rows. A row says where in struct options its value goes, so no other
+ * place lists them: a new option is a new row and a new member. */
+#include "server/options_table.h"
+
+#define AT(member) offsetof(struct options, member)
+
+static const struct option_row model_rows[] = {
+    {"model", AT(model), OPT_TEXT, IN_ALL, 0, 0, NULL, NULL,
+     "Hugging Face directory: config.json, *.safetensors (default the bundled demo)"},
+    {"served-model-name", AT(names), OPT_NAMES, IN_SERVE, 0, 0, NULL, NULL,
+     "name clients use, repeatable (default last part of the path)"},
+    {"backend", AT(backend), OPT_CHOICE, IN_ALL, 0, 0, "auto", "auto|cpu|cuda",
+     "what computes; auto takes a GPU where there is one"},
+    {"threads", AT(threads), OPT_INT, IN_ALL, 0, 1024, "0", NULL,
+     "threads of the cpu backend, 0: every core this process may use"},
+    {"context", AT(context), OPT_INT, IN_ALL, 0, 1 << 20, "0", NULL,
+     "longest sequence in tokens, 0: what the model was trained for"},
+    {"weights", AT(weights), OPT_CHOICE, IN_MODEL, 0, 0, "q8", "q8|f32",
+     "numbers of weights and activations"},
+    {"kv", AT(kv), OPT_CHOICE, IN_ALL, 0, 0, "q8", "q8|f32", "numbers of keys and values"},
+    {"kv-bytes", AT(kv_bytes), OPT_SIZE, IN_ALL, 0, 16 * TIB, "0", NULL,
+     "memory for keys and values, 0: chosen from what is free"},
+};
+
+static const struct option_row sched_rows[] = {
+    {"max-seqs", AT(max_seqs), OPT_INT, IN_SERVE, 0, 1024, "0", NULL,
+     "sequences computed together in one step, 0: 32 on the cpu, 256 on a GPU"},
+    {"max-queue", AT(max_queue), OPT_INT, IN_SERVE, 0, 100000, "256", NULL,
+     "requests that may wait beyond those; more are refused with 429"},
+    {"step-rows", AT(step_rows), OPT_INT, IN_MODEL, 0, 65536, "0", NULL,
+     "token rows of one step, answers first, then prompts; 0: 64, on a GPU 2048"},
+    {"no-prefix-cache", AT(no_prefix_cache), OPT_FLAG, IN_SERVE, 0, 0, NULL, NULL,
+     "do not share computed prompt beginnings between requests"},
+};
+
+static const struct option_row http_rows[] = {
+    {"host", AT(host), OPT_TEXT, IN_SERVE, 0, 0, "127.0.0.1", NULL, "address to listen on"},
+    {"port", AT(port), OPT_INT, IN_SERVE, 0, 65535, "8080", NULL, "TCP port, 0: any that is free"},
+    {"api-key", AT(api_key), OPT_TEXT, IN_SERVE, 0, 0, "", NULL,
+     "what clients must send as 'Authorization: Bearer ...' (safer in the environment)"},
+    {"insecure", AT(insecure), OPT_FLAG, IN_SERVE, 0, 0, NULL, NULL,
+     "allow an address other machines can reach without a key"},
+    {"max-conns", AT(max_conns), OPT_INT, IN_SERVE, 1, 1000000, "10000", NULL,
+     "connections at once; never more than the limit of open files less 256"},
+    {"head-bytes", AT(head_bytes), OPT_SIZE, IN_SERVE, 1024, MIB, "16K", NULL,
+     "largest request head"},
+    {"head-fields", AT(head_fields), OPT_INT, IN_SERVE, 8, 1024, "64", NULL,
+     "most header fields of a request"},
+    {"target-bytes", AT(target_bytes), OPT_SIZE, IN_SERVE, 64, MIB, "2K", NULL,
+     "longest request target"},
+    {"body-bytes", AT(body_bytes), OPT_SIZE, IN_SERVE, 1024, GIB, "8M", NULL,
+     "largest request body"},
+    {"head-s", AT(head_ms), OPT_SECONDS, IN_SERVE, 0.05, DAY, "10", NULL,
+     "seconds from the first byte of a request to the end of its head"},
+    {"body-s", AT(body_ms), OPT_SECONDS, IN_SERVE, 0.05, DAY, "30", NULL,
+     "seconds a request body may take"},
+    {"idle-s", AT(idle_ms), OPT_SECONDS, IN_SERVE, 0.05, DAY, "75", NULL,
+     "seconds a connection may wait for its next request"},
+    {"write-s", AT(write_ms), OPT_SECONDS, IN_SERVE, 0.05, DAY, "30", NULL,
+     "seconds without progress after which a slow reader counts as gone"},
+    {"request-s", AT(request_ms), OPT_SECONDS, IN_SERVE, 0.05, 7 * DAY, "600", NULL,
+     "seconds one answer may take, waiting included"},
+    {"drain-delay-s", AT(drain_delay_ms), OPT_SECONDS, IN_SERVE, 0, 3600, "0", NULL,
+     "seconds after SIGTERM in which /health says 503 but requests are still taken"},
+    {"drain-s", AT(drain_ms), OPT_SECONDS, IN_SERVE, 0, DAY, "30", NULL,
+     "seconds running answers have to finish after SIGTERM"},
+};
+
+static const struct option_row run_rows[] = {
+    {"system", AT(system), OPT_TEXT, IN_RUN, 0, 0, "", NULL, "system message before the prompt"},
+    {"raw", AT(raw), OPT_FLAG, IN_RUN, 0, 0, NULL, NULL,
+     "the prompt goes in as it is, without the chat template"},
+    {"max-tokens", AT(max_tokens), OPT_INT, IN_RUN, 1, 1 << 20, "512", NULL,
+     "longest answer in tokens"},
+    {"temperature", AT(temperature), OPT_NUMBER, IN_RUN, -1, 5, "-1", NULL,
+     "0: always the likeliest token; -1: what the model asks for"},
+    {"top-p", AT(top_p), OPT_NUMBER, IN_RUN, -1, 1, "-1", NULL,
+     "smallest probability mass to draw from; -1: what the model asks for"},
+    {"top-k", AT(top_k), OPT_INT, IN_RUN, -1, 100000, "-1", NULL,
+     "most tokens to draw from, 0: all; -1: what the model asks for"},
+    {"seed", AT(seed), OPT_INT, IN_RUN, 0, 2147483647, "0", NULL,
+     "the same seed gives the same answer, 0: a random one"},
+};
+
+static const struct option_row log_rows[] = {
+    {"log", AT(log), OPT_CHOICE, IN_ALL, 0, 0, "text", "text|json", "form of the log lines"},
+    {"log-level", AT(log_level), OPT_CHOICE, IN_ALL, 0, 0, "info", "error|warn|info|debug",
+     "least important lines to show"},
+};
+
+const struct option_group option_groups[] = {
+    {"Model", model_rows, ARRAY_LEN(model_rows)}, {"Scheduling", sched_rows, ARRAY_LEN(sched_rows)},
+    {"HTTP", http_rows, ARRAY_LEN(http_rows)},    {"Answer", run_rows, ARRAY_LEN(run_rows)},
+    {"Log", log_rows, ARRAY_LEN(log_rows)},
+};
+
+const struct command_row option_commands[] = {
+    {"serve", CMD_SERVE, IN_SERVE, "serve [options]", "answer HTTP requests"},
+    {"run", CMD_RUN, IN_RUN, "run MODEL \"prompt\" [options]",
+     "answer one prompt on the terminal (MODEL \"demo\": the bundled one; prompt \"-\": stdin)"},
+    {"inspect", CMD_INSPECT, IN_INSPECT, "inspect MODEL [options]",
+     "print what a model is and what fits, without loading its weights"},
+};
+
+const size_t n_option_groups = ARRAY_LEN(option_groups);
+const size_t n_option_commands = ARRAY_LEN(option_commands);
