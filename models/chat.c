@@ -37,6 +37,12 @@ struct chat {
     char system[SYSTEM_MAX]; /* used when the messages bring none; empty: no such turn */
 };
 
+struct chat_message {
+    const char *role;
+    const char *text;
+    size_t bytes;
+};
+
 /* --- a prompt being written --- */
 
 struct writer {
@@ -306,6 +312,45 @@ static bool alternates(const struct chat_message *m, int32_t n)
     return n > first;
 }
 
+/* The text of a content: a string, or parts in one piece; NULL: neither. */
+static char *join_content(const cJSON *content)
+{
+    const cJSON *part;
+    size_t bytes = 0;
+    if (cJSON_IsString(content))
+        return strdup(content->valuestring);
+    cJSON_ArrayForEach(part, content)
+    {
+        const cJSON *text = json_get(part, "text");
+        if (!cJSON_IsString(text))
+            return NULL;
+        bytes += strlen(text->valuestring);
+    }
+    char *out = calloc(1, bytes + 1);
+    size_t at = 0;
+    cJSON_ArrayForEach(part, content)
+    {
+        const char *text = json_get(part, "text")->valuestring;
+        size_t n = strlen(text);
+        if (out)
+            memcpy(out + at, text, n);
+        at += n;
+    }
+    return out;
+}
+
+static enum status read_message(struct chat_message *m, const cJSON *v)
+{
+    const cJSON *role = json_get(v, "role");
+    m->role = cJSON_IsString(role) ? role->valuestring : "";
+    if (strcmp(m->role, "developer") == 0)
+        m->role = "system";
+    char *text = join_content(json_get(v, "content"));
+    m->text = text;
+    m->bytes = text ? strlen(text) : 0;
+    return text ? OK : E_NOMEM;
+}
+
 static enum status check_messages(const struct chat *c, const struct chat_message *m, int32_t n,
                                   char *err, size_t err_size)
 {
@@ -329,7 +374,7 @@ static enum status check_messages(const struct chat *c, const struct chat_messag
     return OK;
 }
 
-size_t chat_bound(const struct chat *c, const struct chat_message *m, int32_t n_messages)
+static size_t bound(const struct chat *c, const struct chat_message *m, int32_t n_messages)
 {
     size_t turns = (size_t)(n_messages < 0 ? 0 : n_messages) + 2;
     size_t bytes = HEAD_BYTES_MAX + 2 * MARK_MAX + strlen(c->system);
@@ -346,24 +391,102 @@ size_t chat_bound(const struct chat *c, const struct chat_message *m, int32_t n_
     return size_add(tokenizer_bound(c->t, bytes), specials, &n) ? n : SIZE_MAX;
 }
 
-enum status chat_encode(const struct chat *c, const struct chat_message *m, int32_t n_messages,
-                        int32_t *ids, size_t ids_max, size_t *n, char *err, size_t err_size)
+static enum status encode(const struct chat *c, const struct chat_message *m, int32_t n_messages,
+                          int32_t **ids, size_t *n, char *err, size_t err_size)
 {
+    size_t bytes;
     enum status s = check_messages(c, m, n_messages, err, err_size);
     if (s)
         return s;
-    struct writer w = {.c = c, .ids_max = ids_max};
-    w.ids = ids;
+    struct writer w = {.c = c, .ids_max = bound(c, m, n_messages)};
+    w.ids = size_mul(w.ids_max, sizeof(*w.ids), &bytes) ? malloc(bytes) : NULL;
+    if (!w.ids)
+        return E_NOMEM;
     families[c->family].write(&w, m, n_messages);
     flush(&w);
     free(w.text);
     if (w.s) {
+        free(w.ids);
         (void)snprintf(err, err_size, "%s",
                        w.s == E_INVALID ? "the messages are too long" : status_text(w.s));
         return w.s;
     }
+    *ids = w.ids;
     *n = w.n;
     return OK;
+}
+
+enum status chat_encode(const struct chat *c, const struct chat_input *in, int32_t **ids, size_t *n,
+                        char *err, size_t err_size)
+{
+    int32_t n_messages = 0;
+    const cJSON *v;
+    enum status s = OK;
+    struct chat_message *m = calloc((size_t)cJSON_GetArraySize(in->messages) + 1, sizeof(*m));
+    if (!m)
+        return E_NOMEM;
+    cJSON_ArrayForEach(v, in->messages)
+    {
+        if (s == OK)
+            s = read_message(&m[n_messages++], v);
+    }
+    if (s == OK)
+        s = encode(c, m, n_messages, ids, n, err, err_size);
+    for (int32_t i = 0; i < n_messages; i++)
+        free((char *)m[i].text);
+    free(m);
+    return s;
+}
+
+/* Depth is bounded by what strict_json() accepts. */
+static size_t text_bytes(const cJSON *v, int32_t depth)
+{
+    size_t n = cJSON_IsString(v) ? strlen(v->valuestring) : 0;
+    const cJSON *item;
+    if (depth == 0)
+        return n;
+    cJSON_ArrayForEach(item, v) n += text_bytes(item, depth - 1);
+    return n;
+}
+
+size_t chat_input_bytes(const struct chat_input *in)
+{
+    return text_bytes(in->messages, STRICT_DEPTH_MAX) + text_bytes(in->tools, STRICT_DEPTH_MAX) +
+           text_bytes(in->kwargs, STRICT_DEPTH_MAX);
+}
+
+static bool add_message(cJSON *list, const char *role, const char *text)
+{
+    cJSON *m = cJSON_CreateObject();
+    if (!cJSON_AddStringToObject(m, "role", role) || !cJSON_AddStringToObject(m, "content", text) ||
+        !cJSON_AddItemToArray(list, m)) {
+        cJSON_Delete(m);
+        return false;
+    }
+    return true;
+}
+
+enum status chat_messages(struct cJSON **out, const char *system, const char *user,
+                          size_t user_bytes)
+{
+    if (!utf8_valid(user, user_bytes) || memchr(user, '\0', user_bytes))
+        return E_INVALID;
+    cJSON *list = cJSON_CreateArray();
+    char *text = strndup(user, user_bytes);
+    bool whole = list && text && (!system || add_message(list, "system", system)) &&
+                 add_message(list, "user", text);
+    free(text);
+    if (!whole) {
+        cJSON_Delete(list);
+        return E_NOMEM;
+    }
+    *out = list;
+    return OK;
+}
+
+void chat_messages_free(struct cJSON *messages)
+{
+    cJSON_Delete(messages);
 }
 
 /* --- open --- */
@@ -495,18 +618,19 @@ static enum status read_config(struct chat *c, const cJSON *config, bool with_te
 }
 
 /* chat_template.jinja goes before the template of tokenizer_config.json. */
-static enum status read_files(struct chat *c, const char *dir, char *err, size_t err_size)
+static enum status read_files(struct chat *c, const char *dir, bool with_template, char *err,
+                              size_t err_size)
 {
     struct complaint at = complaint_in("tokenizer_config.json", err, err_size);
     static const char file[] = "chat_template.jinja";
-    bool own_file = file_present(dir, file);
+    bool own_file = with_template && file_present(dir, file);
     enum status s = OK;
     if (file_present(dir, at.file)) {
         cJSON *tree;
         s = json_load(&tree, dir, CONFIG_BYTES_MAX, CONFIG_NODES_MAX, &at);
         if (s)
             return s;
-        s = read_config(c, tree, !own_file, &at);
+        s = read_config(c, tree, with_template && !own_file, &at);
         cJSON_Delete(tree);
     }
     if (s || !own_file)
@@ -522,16 +646,19 @@ static enum status read_files(struct chat *c, const char *dir, char *err, size_t
     return s;
 }
 
-enum status chat_open(struct chat **out, const char *dir, const struct tokenizer *t, char *err,
-                      size_t err_size)
+enum status chat_open(struct chat **out, const char *dir, const struct tokenizer *t,
+                      const char *override, char *err, size_t err_size)
 {
+    struct complaint at = complaint_in("chat template", err, err_size);
     struct chat *c = calloc(1, sizeof(*c));
     if (!c) {
         (void)snprintf(err, err_size, "%s", status_text(E_NOMEM));
         return E_NOMEM;
     }
     c->t = t;
-    enum status s = read_files(c, dir, err, err_size);
+    enum status s = read_files(c, dir, !override, err, err_size);
+    if (s == OK && override)
+        s = use_template(c, override, &at);
     if (s) {
         chat_close(c);
         return s;

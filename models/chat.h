@@ -3,33 +3,43 @@
 
 #include "models/tokenizer.h"
 
-/* Messages -> token ids, by the template family the model was trained with. User
- * text can never become a special token: templates place specials by id. Immutable
- * once open. */
+/* SEAM: a conversation -> token ids, by the template the model was trained with. Immutable
+ * once open: any number of threads may encode with the same one. */
 struct chat;
+struct cJSON;
 
-struct chat_message {
-    const char *role; /* "system", "user", "assistant" */
-    const char *text; /* UTF-8, not terminated */
-    size_t bytes;
+/* What one request brings. Trees as models/strict_json.h accepts them. */
+struct chat_input {
+    const struct cJSON *messages; /* array as the OpenAI API has it */
+    const struct cJSON *tools;    /* array, or NULL */
+    const struct cJSON *kwargs;   /* object of further template variables, or NULL */
+    bool add_generation_prompt;   /* the beginning of the assistant's turn comes last */
+    bool continue_final;          /* the last message is left open; wins over the above */
+    int64_t now;                  /* unix seconds, for templates that tell the date */
 };
 
-/* The family is recognised by the chat_template of tokenizer_config.json (or
- * chat_template.jinja). A model without a template opens too: chat_family() is then
- * "none" and messages are joined as plain "role: text" lines. t must outlive it.
- * E_UNSUPPORTED: a template of no known family; err quotes its beginning. */
-enum status chat_open(struct chat **out, const char *dir, const struct tokenizer *t, char *err,
-                      size_t err_size) MUST_CHECK;
+/* path is a model directory. The template is that of chat_template.jinja, or else of
+ * tokenizer_config.json; override, unless NULL, is the text of another one. A model without a
+ * template opens too: chat_family() is then "none" and messages are joined as plain
+ * "role: text" lines. t must outlive it.
+ * E_UNSUPPORTED: a template that cannot be used; err says why. */
+enum status chat_open(struct chat **out, const char *path, const struct tokenizer *t,
+                      const char *override, char *err, size_t err_size) MUST_CHECK;
 void chat_close(struct chat *c); /* NULL is fine */
 const char *chat_family(const struct chat *c);
 
-/* Upper bound of the ids of these messages. */
-size_t chat_bound(const struct chat *c, const struct chat_message *m, int32_t n_messages);
+/* Bytes of all text in it: cheap, to refuse what is too long before it is encoded. */
+size_t chat_input_bytes(const struct chat_input *in);
 
-/* Writes BOS, the messages and the beginning of the assistant's turn to ids, count to
- * *n. E_INVALID: the family does not take these roles in this order; err says which. */
-enum status chat_encode(const struct chat *c, const struct chat_message *m, int32_t n_messages,
-                        int32_t *ids, size_t ids_max, size_t *n, char *err,
-                        size_t err_size) MUST_CHECK;
+/* On success the caller frees *ids, [*n]. User text never becomes a special token. E_INVALID:
+ * the template does not take these messages; err is one line that says why. */
+enum status chat_encode(const struct chat *c, const struct chat_input *in, int32_t **ids, size_t *n,
+                        char *err, size_t err_size) MUST_CHECK;
+
+/* The messages of a bare prompt: one of the system, unless NULL, and one of the user. The text
+ * must be UTF-8 without NUL (else E_INVALID). Freed by chat_messages_free(); NULL is fine. */
+enum status chat_messages(struct cJSON **out, const char *system, const char *user,
+                          size_t user_bytes) MUST_CHECK;
+void chat_messages_free(struct cJSON *messages);
 
 #endif

@@ -88,7 +88,7 @@ static enum status print_text_side(const struct served *m, char *err, size_t err
     struct chat *chat = NULL;
     enum status s = tokenizer_open(&t, m->path, err, err_size);
     if (s == OK)
-        s = chat_open(&chat, m->path, t, err, err_size);
+        s = chat_open(&chat, m->path, t, NULL, err, err_size);
     if (s == OK)
         line("chat template", chat_family(chat));
     if (s == E_UNSUPPORTED) {

@@ -9,13 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
 /* One answer on the terminal, by the same way a request of the server goes: template,
  * scheduler, decoding. Only the text goes to stdout. */
 
-enum { PROMPT_BYTES_MAX = 8 << 20, READ_BYTES = 4096, MESSAGES = 2 };
+enum { PROMPT_BYTES_MAX = 8 << 20, READ_BYTES = 4096 };
 
 struct run {
     const struct options *options;
@@ -25,7 +26,7 @@ struct run {
     uv_async_t news;
     uv_signal_t interrupt;
     struct buf stdin_text;
-    struct chat_message message[MESSAGES];
+    struct cJSON *messages;
     struct gen_request request;
     struct sched_req *req;
     struct output output;
@@ -92,13 +93,10 @@ static enum status make_request(struct run *r)
         q->prompt_bytes = bytes;
         return OK;
     }
-    int32_t n = 0;
-    if (o->system[0])
-        r->message[n++] = (struct chat_message){"system", o->system, strlen(o->system)};
-    r->message[n++] = (struct chat_message){"user", text, bytes};
-    q->message = r->message;
-    q->n_messages = n;
-    return OK;
+    enum status s = chat_messages(&r->messages, o->system[0] ? o->system : NULL, text, bytes);
+    q->chat = (struct chat_input){
+        .messages = r->messages, .add_generation_prompt = true, .now = (int64_t)time(NULL)};
+    return s;
 }
 
 static void close_handle(uv_handle_t *handle, void *arg)
@@ -221,6 +219,7 @@ static void close_all(struct run *r)
     (void)uv_loop_close(&r->loop);
     output_close(&r->output);
     served_close(&r->model);
+    chat_messages_free(r->messages);
     buf_free(&r->stdin_text);
 }
 
@@ -252,7 +251,8 @@ int cli_run(const struct options *o)
     int code = 1;
     enum status s = make_request(r);
     if (s)
-        (void)snprintf(err, sizeof(err), "cannot read the prompt from standard input");
+        (void)snprintf(err, sizeof(err),
+                       "cannot read the prompt: it is too long, or no UTF-8 text");
     else
         s = load(r, &one, err, sizeof(err));
     if (s == OK)

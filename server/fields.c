@@ -162,6 +162,7 @@ static void neutral(struct gen_request *r, const struct wire *w)
 {
     *r = (struct gen_request){
         .wire = w,
+        .chat = {.add_generation_prompt = true},
         .params =
             {
                 .max_new_tokens = TOKENS_NO_LIMIT,
@@ -189,8 +190,6 @@ enum status body_open(struct gen_request *r, const struct wire *w, const char *t
     }
     if (st != OK)
         gen_request_free(r);
-    else
-        b->room = bytes;
     return st;
 }
 
@@ -206,41 +205,25 @@ static void part_param(char out[PARAM_MAX], int32_t i, int32_t part, const char 
     snprintf(out, PARAM_MAX, "messages[%d].content[%d]%s%s", i, part, leaf[0] ? "." : "", leaf);
 }
 
-/* The name of the role for the templates, NULL when there is none. */
-static const char *role_of(const char *name)
+static enum status check_role(const struct cJSON *role, int32_t i, struct fault *f)
 {
-    static const char *const known[][2] = {{"system", "system"},
-                                           {"developer", "system"},
-                                           {"user", "user"},
-                                           {"assistant", "assistant"}};
-    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
-        if (strcmp(name, known[i][0]) == 0)
-            return known[i][1];
-    }
-    return NULL;
-}
-
-static enum status read_role(struct chat_message *m, const struct cJSON *v, int32_t i,
-                             struct fault *f)
-{
+    static const char *const known[] = {"system", "developer", "user", "assistant"};
     char param[PARAM_MAX];
     size_t n = 0;
     message_param(param, i, "role");
-    const struct cJSON *role = json_member(v, "role");
     const char *name = json_string(role, &n);
     if (!name)
         return fault_type(f, param, "string", role);
-    m->role = role_of(name);
-    if (m->role)
-        return OK;
+    for (size_t k = 0; k < ARRAY_LEN(known); k++) {
+        if (strcmp(name, known[k]) == 0)
+            return OK;
+    }
     if (strcmp(name, "tool") == 0 || strcmp(name, "function") == 0)
         return fault_say(f, FAULT_UNSUPPORTED, param, "names a tool, and tools are not supported");
     return fault_say(f, FAULT_TEXT, param, "must be one of system, developer, user, assistant");
 }
 
-/* The text of one part of a content list. */
-static enum status read_part(const struct cJSON *part, int32_t i, int32_t k, const char **text,
-                             size_t *bytes, struct fault *f)
+static enum status check_part(const struct cJSON *part, int32_t i, int32_t k, struct fault *f)
 {
     char param[PARAM_MAX];
     size_t n = 0;
@@ -257,78 +240,63 @@ static enum status read_part(const struct cJSON *part, int32_t i, int32_t k, con
                          "must be text, other parts are not supported");
     part_param(param, i, k, "text");
     const struct cJSON *words = json_member(part, "text");
-    *text = json_string(words, bytes);
-    if (!*text)
-        return fault_type(f, param, "string", words);
-    return OK;
+    return json_string(words, &n) ? OK : fault_type(f, param, "string", words);
 }
 
-static enum status read_parts(struct body *b, struct chat_message *m, const struct cJSON *list,
-                              int32_t i, struct fault *f)
+static enum status check_parts(const struct cJSON *list, int32_t i, struct fault *f)
 {
-    size_t start = b->n_joined;
     int32_t k = 0;
-    if (!b->joined && !(b->joined = malloc(b->room)))
-        return E_NOMEM;
     for (const struct cJSON *part = json_first(list); part; part = json_next(part)) {
-        const char *text = "";
-        size_t bytes = 0;
-        enum status st = read_part(part, i, k++, &text, &bytes, f);
+        enum status st = check_part(part, i, k++, f);
         if (st != OK)
             return st;
-        memcpy(b->joined + b->n_joined, text, bytes);
-        b->n_joined += bytes;
     }
-    m->text = b->joined + start;
-    m->bytes = b->n_joined - start;
     return OK;
 }
 
-static enum status read_content(struct body *b, struct chat_message *m, const struct cJSON *v,
-                                int32_t i, struct fault *f)
+static enum status check_content(const struct cJSON *v, int32_t i, struct fault *f)
 {
     char param[PARAM_MAX];
+    size_t n = 0;
     message_param(param, i, "content");
     const struct cJSON *content = json_member(v, "content");
+    const char *role = json_string(json_member(v, "role"), &n);
     switch (json_kind(content)) {
     case JSON_STRING:
-        m->text = json_string(content, &m->bytes);
         return OK;
     case JSON_ARRAY:
         if (!json_first(content))
             return fault_say(f, FAULT_TEXT, param, "must not be empty");
-        return read_parts(b, m, content, i, f);
+        return check_parts(content, i, f);
     case JSON_ABSENT:
     case JSON_NULL:
         /* An assistant that only called tools has said nothing. */
-        if (strcmp(m->role, "assistant") == 0) {
-            m->text = "";
+        if (strcmp(role, "assistant") == 0)
             return OK;
-        }
         return fault_type(f, param, "string", content);
     default:
         return fault_type(f, param, "string", content);
     }
 }
 
-static enum status read_message(struct body *b, struct chat_message *m, const struct cJSON *v,
-                                int32_t i, struct fault *f)
+static enum status check_message(const struct cJSON *v, int32_t i, struct fault *f)
 {
     char param[PARAM_MAX];
     message_param(param, i, "");
     if (json_kind(v) != JSON_OBJECT)
         return fault_type(f, param, "object", v);
-    enum status st = read_role(m, v, i, f);
+    enum status st = check_role(json_member(v, "role"), i, f);
     if (st != OK)
         return st;
     message_param(param, i, "tool_calls");
     if (!json_inert(json_member(v, "tool_calls")))
         return fault_say(f, FAULT_UNSUPPORTED, param, "holds tool calls, which are not supported");
-    return read_content(b, m, v, i, f);
+    return check_content(v, i, f);
 }
 
 enum status messages_read(struct gen_request *r, const struct cJSON *list, struct fault *f)
 {
+    int32_t i = 0;
     if (json_kind(list) != JSON_ARRAY)
         return fault_type(f, "messages", "array", list);
     size_t n = json_count(list);
@@ -336,13 +304,11 @@ enum status messages_read(struct gen_request *r, const struct cJSON *list, struc
         return fault_say(f, FAULT_TEXT, "messages", "must not be empty");
     if (n > MESSAGES_MAX)
         return fault_say(f, FAULT_TEXT, "messages", "holds too many messages, the limit is 2048");
-    r->message = calloc(n, sizeof(*r->message));
-    if (!r->message)
-        return E_NOMEM;
-    for (const struct cJSON *v = json_first(list); v; v = json_next(v), r->n_messages++) {
-        enum status st = read_message(r->tree, &r->message[r->n_messages], v, r->n_messages, f);
+    for (const struct cJSON *v = json_first(list); v; v = json_next(v)) {
+        enum status st = check_message(v, i++, f);
         if (st != OK)
             return st;
     }
+    r->chat.messages = list;
     return OK;
 }

@@ -57,19 +57,16 @@ enum status fields_read(struct gen_request *r, const struct cJSON *top, const st
 /* What a client may name as long as it asks for nothing by it: null, false, 0, "", []. */
 bool json_inert(const struct cJSON *v);
 
-/* r->tree of every format: the tree and the texts that had to be joined. */
+/* r->tree of every format. */
 struct body {
     struct cJSON *json;
-    char *joined; /* [room], NULL until a message has several parts */
-    size_t n_joined;
-    size_t room; /* the bytes of the whole body: decoded text is never longer */
 };
 
 /* Fills r with neutral values and its tree. On failure r holds nothing. */
 enum status body_open(struct gen_request *r, const struct wire *w, const char *text, size_t bytes,
                       struct api_error *err) MUST_CHECK;
 
-/* r->message and r->n_messages. */
+/* r->chat.messages, once every message has been found to be one. */
 enum status messages_read(struct gen_request *r, const struct cJSON *list,
                           struct fault *f) MUST_CHECK;
 

@@ -22,7 +22,7 @@ enum status output_open(struct output *o, const struct tokenizer *t, const struc
     memset(o, 0, sizeof(*o));
     o->tokenizer = t;
     /* What continues a text keeps its leading blank; an answer in a chat does not. */
-    o->cursor.started = r->n_messages == 0 && !r->chat_prompt;
+    o->cursor.started = !r->chat.messages && !r->chat_prompt;
     if (r->n_stops == 0)
         return OK;
     enum status s = stops_open(&o->stops);

@@ -16,11 +16,8 @@ static const char workers_system[] =
 
 size_t prompt_bytes(const struct gen_request *r)
 {
-    size_t n = r->prompt_bytes;
-    for (int32_t i = 0; i < r->n_messages; i++)
-        if (!size_add(n, r->message[i].bytes, &n))
-            return SIZE_MAX;
-    return n;
+    size_t n = 0;
+    return size_add(chat_input_bytes(&r->chat), r->prompt_bytes, &n) ? n : SIZE_MAX;
 }
 
 static enum status ids_alloc(int32_t **ids, size_t n)
@@ -32,26 +29,15 @@ static enum status ids_alloc(int32_t **ids, size_t n)
     return *ids ? OK : E_NOMEM;
 }
 
-static enum status encode_chat(const struct served *m, const struct chat_message *message,
-                               int32_t n_messages, int32_t **ids, size_t *n, char *text,
-                               size_t text_size)
+static enum status encode_chat(const struct served *m, const struct chat_input *in, int32_t **ids,
+                               size_t *n, char *text, size_t text_size)
 {
-    if (!m->chat) {
-        (void)snprintf(text, text_size,
-                       "The chat template of this model is not known to this server; "
-                       "send a plain completion");
-        return E_INVALID;
-    }
-    size_t room = chat_bound(m->chat, message, n_messages);
-    enum status s = ids_alloc(ids, room);
-    if (s)
-        return s;
-    s = chat_encode(m->chat, message, n_messages, *ids, room, n, text, text_size);
-    if (s) {
-        free(*ids);
-        *ids = NULL;
-    }
-    return s;
+    if (m->chat)
+        return chat_encode(m->chat, in, ids, n, text, text_size);
+    (void)snprintf(text, text_size,
+                   "The chat template of this model cannot be used by this server; "
+                   "send a plain completion");
+    return E_INVALID;
 }
 
 static enum status encode_plain(const struct served *m, const struct gen_request *r, int32_t **ids,
@@ -74,18 +60,26 @@ static enum status encode_plain(const struct served *m, const struct gen_request
     return s;
 }
 
-/* Families without a system role get the prompt alone. */
+static enum status encode_question(const struct served *m, const char *system,
+                                   const struct gen_request *r, int32_t **ids, size_t *n,
+                                   char *text, size_t text_size)
+{
+    struct cJSON *messages = NULL;
+    enum status s = chat_messages(&messages, system, r->prompt, r->prompt_bytes);
+    struct chat_input in = r->chat;
+    in.messages = messages;
+    if (s == OK)
+        s = encode_chat(m, &in, ids, n, text, text_size);
+    chat_messages_free(messages);
+    return s;
+}
+
+/* Templates without a system role get the prompt alone. */
 static enum status encode_workers(const struct served *m, const struct gen_request *r,
                                   int32_t **ids, size_t *n, char *text, size_t text_size)
 {
-    const struct chat_message message[] = {
-        {.role = "system", .text = workers_system, .bytes = sizeof(workers_system) - 1},
-        {.role = "user", .text = r->prompt, .bytes = r->prompt_bytes},
-    };
-    enum status s = encode_chat(m, message, 2, ids, n, text, text_size);
-    if (s != E_INVALID)
-        return s;
-    return encode_chat(m, message + 1, 1, ids, n, text, text_size);
+    enum status s = encode_question(m, workers_system, r, ids, n, text, text_size);
+    return s == E_INVALID ? encode_question(m, NULL, r, ids, n, text, text_size) : s;
 }
 
 enum status prompt_encode(const struct served *m, const struct gen_request *r, int32_t **ids,
@@ -95,13 +89,13 @@ enum status prompt_encode(const struct served *m, const struct gen_request *r, i
     enum status s;
     *ids = NULL;
     *n = 0;
-    if (r->n_messages)
-        s = encode_chat(m, r->message, r->n_messages, ids, n, text, sizeof(text));
+    if (r->chat.messages)
+        s = encode_chat(m, &r->chat, ids, n, text, sizeof(text));
     else if (r->chat_prompt && !r->raw)
         s = encode_workers(m, r, ids, n, text, sizeof(text));
     else
         s = encode_plain(m, r, ids, n);
-    const char *param = r->n_messages ? "messages" : "prompt";
+    const char *param = r->chat.messages ? "messages" : "prompt";
     if (s == E_INVALID)
         api_error_set(err, API_BAD_FIELD, param, text[0] ? text : "The prompt is not valid UTF-8");
     if (s == OK && *n == 0) {

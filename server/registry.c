@@ -167,7 +167,7 @@ static enum status load_weights(struct served *m, const struct options *o,
 /* A template of no known family costs the model its chat, not its service. */
 static enum status open_chat(struct served *m, char *err, size_t err_size)
 {
-    enum status s = chat_open(&m->chat, m->path, m->tokenizer, err, err_size);
+    enum status s = chat_open(&m->chat, m->path, m->tokenizer, NULL, err, err_size);
     if (s != E_UNSUPPORTED)
         return s;
     log_line(LOG_WARN, "%s: chat is refused, completions are served", err);

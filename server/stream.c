@@ -339,7 +339,7 @@ static void submit(struct stream *st)
         refuse_with(st, API_BUSY);
     } else if (s == E_INVALID) {
         /* It is short enough, so it must be this; served_load() has warned of it. */
-        api_error_set(&st->err, API_BAD_FIELD, st->gen.n_messages ? "messages" : "prompt",
+        api_error_set(&st->err, API_BAD_FIELD, st->gen.chat.messages ? "messages" : "prompt",
                       "The text holds a token that the model does not have");
         refuse(st);
     } else {
@@ -418,6 +418,7 @@ static void parse(struct stream *st, const char *body, size_t bytes)
 {
     st->status = st->x.wire->parse(&st->gen, body, bytes, &st->err);
     st->gen.wire = st->x.wire;
+    st->gen.chat.now = (int64_t)time(NULL);
 }
 
 static void work_parse(uv_work_t *work)

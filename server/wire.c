@@ -17,10 +17,8 @@ void gen_request_free(struct gen_request *r)
     struct body *b = r->tree;
     if (b) {
         json_free(b->json);
-        free(b->joined);
         free(b);
     }
-    free(r->message);
     free(r->bias);
     memset(r, 0, sizeof(*r));
 }

@@ -22,10 +22,9 @@ struct wire;
 /* Strings and arrays point into the parsed body, which the request owns. */
 struct gen_request {
     const struct wire *wire;
-    const char *model;            /* NULL: not named */
-    struct chat_message *message; /* [n_messages] when it is a chat */
-    int32_t n_messages;           /* 0: prompt or prompt_ids is used */
-    const char *prompt;           /* UTF-8, not terminated */
+    const char *model;      /* NULL: not named */
+    struct chat_input chat; /* messages NULL: prompt or prompt_ids is used */
+    const char *prompt;     /* UTF-8, not terminated */
     size_t prompt_bytes;
     bool raw;         /* Workers AI: prompt goes in without a template */
     bool chat_prompt; /* Workers AI: prompt is one user message */

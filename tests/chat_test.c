@@ -8,6 +8,12 @@
 
 enum { MESSAGES_MAX = 6, RENDERED_MAX = 1024 };
 
+struct chat_message {
+    const char *role;
+    const char *text;
+    size_t bytes;
+};
+
 #define SPECIALS                                                                                   \
     "<|im_start|> <|im_end|> <|begin_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|>"
 
@@ -72,11 +78,6 @@ static const struct chat_case {
      "{<|im_start|>}user\nHi{<|im_end|>}\n{<|im_start|>}assistant\n",
      NULL},
     {"chatml", "\"chat_template\":\"" CHATML "\"", {{"tool", "Hi", 2}}, NULL, "messages[0]"},
-    {"chatml",
-     "\"chat_template\":\"" CHATML "\"",
-     {{"user", "a", 1}, {"user", "\xff", 1}},
-     NULL,
-     "messages[1]: the content is not valid UTF-8"},
     {"chatml", "\"chat_template\":\"" CHATML "\"", {{NULL, NULL, 0}}, NULL, "no messages"},
     {"chatml",
      "\"bos_token\":\"<|im_start|>\",\"chat_template\":\"" CHATML "\"",
@@ -158,11 +159,39 @@ static void render(const struct tokenizer *t, const int32_t *id, size_t n, char 
     out[at] = '\0';
 }
 
+static cJSON *to_json(const struct chat_message *m, int32_t n)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (int32_t i = 0; i < n; i++) {
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "role", m[i].role);
+        cJSON_AddStringToObject(o, "content", m[i].text);
+        cJSON_AddItemToArray(list, o);
+    }
+    return list;
+}
+
+static enum status encode_list(const struct chat *c, const cJSON *messages, int32_t **id, size_t *n,
+                               char err[ERR_BYTES])
+{
+    struct chat_input in = {.messages = messages, .add_generation_prompt = true};
+    return chat_encode(c, &in, id, n, err, ERR_BYTES);
+}
+
+static enum status encode_messages(const struct chat *c, const struct chat_message *m,
+                                   int32_t n_messages, int32_t **id, size_t *n, char err[ERR_BYTES])
+{
+    cJSON *list = to_json(m, n_messages);
+    enum status s = encode_list(c, list, id, n, err);
+    cJSON_Delete(list);
+    return s;
+}
+
 static struct chat *must_chat(const struct tokenizer *t)
 {
     struct chat *c = NULL;
     char err[ERR_BYTES] = "";
-    if (chat_open(&c, folder, t, err, sizeof(err)))
+    if (chat_open(&c, folder, t, NULL, err, sizeof(err)))
         fail_msg("%s", err);
     return c;
 }
@@ -185,10 +214,8 @@ static void check_case(const struct tokenizer *t, const struct chat_case *k)
     while (n_messages < MESSAGES_MAX && k->m[n_messages].role)
         n_messages++;
     assert_string_equal(chat_family(c), k->family);
-    size_t most = chat_bound(c, k->m, n_messages);
-    int32_t *id = malloc(most * sizeof(*id));
-    assert_non_null(id);
-    enum status s = chat_encode(c, k->m, n_messages, id, most, &n, err, sizeof(err));
+    int32_t *id = NULL;
+    enum status s = encode_messages(c, k->m, n_messages, &id, &n, err);
     assert_int_equal(s, k->rendered ? OK : E_INVALID);
     if (s) {
         assert_non_null(strstr(err, k->err));
@@ -196,10 +223,6 @@ static void check_case(const struct tokenizer *t, const struct chat_case *k)
     } else {
         render(t, id, n, got);
         assert_string_equal(got, k->rendered);
-        /* One id too little room is a refusal, not a prompt that lacks its end. */
-        assert_int_equal(chat_encode(c, k->m, n_messages, id, n - 1, &n, err, sizeof(err)),
-                         E_INVALID);
-        assert_non_null(strstr(err, "too long"));
     }
     free(id);
     chat_close(c);
@@ -241,13 +264,14 @@ static void blank_at_the_beginning(void **state)
         struct tokenizer *t = must_make(json);
         struct chat *c = must_chat(t);
         struct chat_message m = {"user", "a", 1};
-        int32_t id[RENDERED_MAX];
+        int32_t *id = NULL;
         char err[ERR_BYTES] = "";
         char got[RENDERED_MAX];
         size_t n;
         t->bos = i ? 1 : -1;
-        assert_int_equal(chat_encode(c, &m, 1, id, RENDERED_MAX, &n, err, sizeof(err)), OK);
+        assert_int_equal(encode_messages(c, &m, 1, &id, &n, err), OK);
         render(t, id, n, got);
+        free(id);
         assert_string_equal(got, rendered[i]);
         chat_close(c);
         tokenizer_close(t);
@@ -289,7 +313,7 @@ static void templates_refused(void **state)
         write_config(k->config);
         if (k->jinja)
             write_file("chat_template.jinja", k->jinja, strlen(k->jinja));
-        assert_int_equal(chat_open(&c, folder, t, err, sizeof(err)), k->s);
+        assert_int_equal(chat_open(&c, folder, t, NULL, err, sizeof(err)), k->s);
         if (!strstr(err, k->err))
             fail_msg("row %zu: %s", i, err);
         assert_true((c != NULL) == (k->s == OK));
@@ -312,17 +336,18 @@ static void demo_model(void **state)
     struct tokenizer *t = must_open(dir);
     struct chat *c = NULL;
     char err[ERR_BYTES] = "";
-    if (chat_open(&c, dir, t, err, sizeof(err)))
+    if (chat_open(&c, dir, t, NULL, err, sizeof(err)))
         fail_msg("%s", err);
     assert_string_equal(chat_family(c), "chatml");
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         struct chat_message m[] = {{"system", "Be kind.", 8}, {"user", texts[i], strlen(texts[i])}};
-        int32_t id[RENDERED_MAX];
+        int32_t *id = NULL;
         char got[RENDERED_MAX];
         char want[RENDERED_MAX];
         size_t n;
-        assert_int_equal(chat_encode(c, m, 2, id, RENDERED_MAX, &n, err, sizeof(err)), OK);
+        assert_int_equal(encode_messages(c, m, 2, &id, &n, err), OK);
         render(t, id, n, got);
+        free(id);
         (void)snprintf(want, sizeof(want),
                        "{<s>}{<|im_start|>}system\nBe kind.{<|im_end|>}\n{<|im_start|>}user\n%s"
                        "{<|im_end|>}\n{<|im_start|>}assistant\n",
@@ -365,19 +390,6 @@ static struct chat *golden_chat(const struct tokenizer *t, const char *vocab_dir
     return must_chat(t);
 }
 
-static int32_t read_messages(const cJSON *row, struct chat_message m[MESSAGES_MAX])
-{
-    const cJSON *item;
-    int32_t n = 0;
-    cJSON_ArrayForEach(item, json_get(row, "messages"))
-    {
-        const char *text = json_get(item, "content")->valuestring;
-        assert_true(n < MESSAGES_MAX);
-        m[n++] = (struct chat_message){json_get(item, "role")->valuestring, text, strlen(text)};
-    }
-    return n;
-}
-
 /* Exempt: the row whose content spells specials. Its golden ids obey them; here they
  * stay letters, so only the marks of the template may be special. */
 static void check_marks(const struct tokenizer *t, const int32_t *id, size_t n,
@@ -402,14 +414,10 @@ static void check_marks(const struct tokenizer *t, const int32_t *id, size_t n,
 
 static void check_golden(const struct tokenizer *t, const struct chat *c, const cJSON *row)
 {
-    struct chat_message m[MESSAGES_MAX];
-    int32_t n_messages = read_messages(row, m);
     char err[ERR_BYTES] = "";
-    size_t most = chat_bound(c, m, n_messages);
-    int32_t *id = malloc(most * sizeof(*id));
+    int32_t *id = NULL;
     size_t n = 0;
-    assert_non_null(id);
-    enum status s = chat_encode(c, m, n_messages, id, most, &n, err, sizeof(err));
+    enum status s = encode_list(c, json_get(row, "messages"), &id, &n, err);
     const cJSON *want = json_get(row, "ids");
     const char *name = json_get(row, "case")->valuestring;
     if (json_get(row, "error")) {
@@ -496,16 +504,15 @@ static void golden_chatml(void **state)
     int n_rows = 0;
     cJSON_ArrayForEach(row, rows)
     {
-        struct chat_message m[MESSAGES_MAX];
-        int32_t id[RENDERED_MAX];
+        int32_t *id = NULL;
         char err[ERR_BYTES];
         char got[RENDERED_MAX];
         size_t n;
         if (strcmp(json_get(row, "template")->valuestring, "chatml") != 0)
             continue;
-        int32_t n_messages = read_messages(row, m);
-        assert_int_equal(chat_encode(c, m, n_messages, id, RENDERED_MAX, &n, err, sizeof(err)), OK);
+        assert_int_equal(encode_list(c, json_get(row, "messages"), &id, &n, err), OK);
         render(t, id, n, got);
+        free(id);
         char *to = got;
         for (const char *p = got; *p; p++) { /* `code` has braces of its own */
             bool mark = (*p == '{' && p[1] == '<') || (*p == '}' && p > got && p[-1] == '>');

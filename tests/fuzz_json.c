@@ -49,12 +49,8 @@ static void check_sampling(const struct sampling *s)
 static void check_request(const struct gen_request *r, const struct wire *w)
 {
     must(r->wire == w);
-    must(r->n_messages >= 0 && r->n_messages <= MESSAGES_MAX);
-    must((r->n_messages > 0) != (r->prompt != NULL));
-    for (int32_t i = 0; i < r->n_messages; i++) {
-        must(r->message[i].role[0] != '\0');
-        must(is_text(r->message[i].text, r->message[i].bytes));
-    }
+    must((r->chat.messages != NULL) != (r->prompt != NULL));
+    must(json_count(r->chat.messages) <= MESSAGES_MAX);
     if (r->prompt)
         must(is_text(r->prompt, r->prompt_bytes));
     must(!r->model || strlen(r->model) <= MODEL_BYTES_MAX);

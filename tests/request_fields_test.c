@@ -54,15 +54,24 @@ static void tell_numbers(struct buf *b, const struct gen_request *r)
         buf_printf(b, " bias[%d]=%g", s->bias[i].token, (double)s->bias[i].bias);
 }
 
+static void tell_message(struct buf *b, const struct cJSON *m)
+{
+    size_t n;
+    const struct cJSON *content = json_member(m, "content");
+    const char *text = json_string(content, &n);
+    buf_printf(b, " %s:%s", json_string(json_member(m, "role"), &n), text ? text : "");
+    for (const struct cJSON *part = text ? NULL : json_first(content); part; part = json_next(part))
+        buf_printf(b, "%s", json_string(json_member(part, "text"), &n));
+}
+
 /* Only what differs from the neutral request, so that every row says all it changes. */
 static char *tell(const struct gen_request *r)
 {
     struct buf b = {.data = NULL};
     if (r->model)
         buf_printf(&b, " model=%s", r->model);
-    for (int32_t i = 0; i < r->n_messages; i++)
-        buf_printf(&b, " %s:%.*s", r->message[i].role, (int)r->message[i].bytes,
-                   r->message[i].text);
+    for (const struct cJSON *m = json_first(r->chat.messages); m; m = json_next(m))
+        tell_message(&b, m);
     if (r->prompt)
         buf_printf(&b, " prompt:%.*s", (int)r->prompt_bytes, r->prompt);
     tell_flag(&b, r->raw, "raw");
@@ -143,7 +152,7 @@ static const struct good_row good_chat[] = {
      "\"D\"},"
      "{\"role\":\"user\",\"content\":\"\"},{\"role\":\"assistant\",\"content\":\"A\"},"
      "{\"role\":\"user\",\"content\":\"U\",\"name\":\"bob\"}]}",
-     " system:S system:D user: assistant:A user:U t=1"},
+     " system:S developer:D user: assistant:A user:U t=1"},
     {"{\"messages\":[{\"role\":\"assistant\",\"content\":null},{\"role\":\"assistant\"},"
      "{\"role\":\"assistant\",\"content\":\"x\",\"tool_calls\":[],\"refusal\":null}]}",
      " assistant: assistant: assistant:x t=1"},
