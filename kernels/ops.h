@@ -86,6 +86,8 @@ struct head_shape {
 
 struct ops {
     const char *name;
+    /* alloc() gives memory of the host: whoever loads may fill it in place, from any thread. */
+    bool host_memory;
     void (*close)(struct ops *o);
 
     /* 64-byte aligned, zeroed. E_NOMEM. */

@@ -172,6 +172,7 @@ static void cpu_close(struct ops *o)
 
 static const struct ops operations = {
     .name = "cpu",
+    .host_memory = true,
     .close = cpu_close,
     .alloc = cpu_alloc,
     .release = cpu_release,

@@ -220,10 +220,12 @@ static void cuda_close(struct ops *o)
 }
 
 static const struct ops cuda_table = {
-    "cuda",           cuda_close,   cuda_alloc,    cuda_release,    cuda_bytes_free,
-    cuda_bytes_total, cuda_upload,  cuda_download, cuda_step_begin, cuda_step_launch,
-    cuda_step_wait,   cuda_embed,   cuda_norm,     cuda_linear,     cuda_rope_store,
-    cuda_attention,   cuda_convert, cuda_swiglu,   cuda_gather,     cuda_sample,
+    "cuda",         false,           cuda_close,       cuda_alloc,
+    cuda_release,   cuda_bytes_free, cuda_bytes_total, cuda_upload,
+    cuda_download,  cuda_step_begin, cuda_step_launch, cuda_step_wait,
+    cuda_embed,     cuda_norm,       cuda_linear,      cuda_rope_store,
+    cuda_attention, cuda_convert,    cuda_swiglu,      cuda_gather,
+    cuda_sample,
 };
 
 static enum status open_device(char *err, size_t err_size)

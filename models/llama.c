@@ -88,12 +88,16 @@ static enum status check_shape(const struct tensor *t, const char *name, const s
     bool vector = p->into->n == 1;
     uint64_t rows = vector ? (uint64_t)p->into->k : (uint64_t)p->rows;
     uint64_t cols = vector ? 1 : (uint64_t)p->into->k;
-    if (dtype_bytes((enum dtype)t->dtype) == 0)
+    uint64_t row_bytes;
+    if (t->dtype == DTYPE_OTHER || t->dtype == DTYPE_I8)
         return complain(c, E_UNSUPPORTED, "tensor \"%s\" is neither F32 nor F16 nor BF16", name);
     if (t->rank != (vector ? 1 : 2) || t->dim[0] != rows || t->dim[1] != cols)
         return complain(c, E_FORMAT, "tensor \"%s\" must have the shape [%llu%s%.0llu]", name,
                         (unsigned long long)rows, vector ? "" : ", ",
                         vector ? 0ULL : (unsigned long long)cols);
+    if (!dtype_bytes((enum dtype)t->dtype, (uint64_t)p->into->k, &row_bytes))
+        return complain(c, E_FORMAT, "rows of tensor \"%s\" are no whole blocks of %s", name,
+                        dtype_info((enum dtype)t->dtype)->name);
     return OK;
 }
 

@@ -8,10 +8,11 @@
 #include <string.h>
 
 /* Workers and one uploader. Every worker owns one slot: it takes the next piece of
- * rows under the lock, reads and converts it into the slot, and hands the slot over; the
- * calling thread uploads it and hands it back, because the backend belongs to that
- * thread alone. A slot is touched only by whom its state names. The first error stops
- * the handing out of pieces, and the run ends when no worker is left. */
+ * rows under the lock, reads and converts it, and hands the slot over; the calling thread
+ * uploads and reports it and hands it back, because the backend belongs to that thread
+ * alone. Where the backend's memory is the host's, the worker writes each row to its place
+ * itself and there is nothing to upload. A slot is touched only by whom its state names. The
+ * first error stops the handing out of pieces, and the run ends when no worker is left. */
 
 enum slot_state { SLOT_WORKERS, SLOT_FULL };
 
@@ -21,15 +22,23 @@ struct slot {
     int32_t row; /* first of the piece */
     int32_t rows;
     void *raw;    /* [LOAD_PIECE_BYTES] as in the file */
-    float *wide;  /* [LOAD_PIECE_BYTES / 2] one value of 16 bits is the smallest */
-    int8_t *q;    /* [LOAD_PIECE_BYTES / 2] */
-    float *scale; /* [LOAD_PIECE_BYTES / 2] */
+    float *wide;  /* [LOAD_PIECE_VALUES] */
+    int8_t *q;    /* [LOAD_PIECE_VALUES] */
+    float *scale; /* [LOAD_PIECE_VALUES] */
+};
+
+/* Where the rows of a piece go. */
+struct target {
+    int8_t *q;
+    float *scale;
+    float *f;
 };
 
 struct load {
     const struct load_item *item; /* [n_items] */
     size_t n_items;
     const struct weights *weights;
+    bool in_place;              /* workers write to the backend's memory */
     struct complaint complaint; /* not yet about a file */
     pthread_mutex_t mutex;      /* the members below, and the states of the slots */
     pthread_cond_t full;
@@ -73,70 +82,22 @@ void quantize_row(int8_t *q, float *scale, const float *x, int32_t n)
     *scale = most / 127.0f;
 }
 
-enum { F32_EXPONENT = 0x7f800000 };
-
-union bits {
-    uint32_t u;
-    float f;
-};
-
-static bool widen_f32(float *out, const uint32_t *in, size_t n)
-{
-    uint32_t bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        union bits v = {.u = in[i]};
-        bad |= (v.u & F32_EXPONENT) == F32_EXPONENT;
-        out[i] = v.f;
-    }
-    return !bad;
-}
-
-static bool widen_bf16(float *out, const uint16_t *in, size_t n)
-{
-    uint32_t bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        union bits v = {.u = (uint32_t)in[i] << 16};
-        bad |= (v.u & F32_EXPONENT) == F32_EXPONENT;
-        out[i] = v.f;
-    }
-    return !bad;
-}
-
-static bool widen_f16(float *out, const uint16_t *in, size_t n)
-{
-    uint32_t bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        /* Exponent and mantissa moved into place are the number times 2^-112, also
-         * when it is subnormal; the product is exact. */
-        union bits v = {.u = (uint32_t)(in[i] & 0x7fff) << 13};
-        bad |= (in[i] & 0x7c00) == 0x7c00;
-        v.f *= 0x1p112f;
-        v.u |= (uint32_t)(in[i] & 0x8000) << 16;
-        out[i] = v.f;
-    }
-    return !bad;
-}
-
-bool widen(float *out, const void *in, enum dtype d, size_t n)
-{
-    switch (d) {
-    case DTYPE_F32:
-        return widen_f32(out, in, n);
-    case DTYPE_F16:
-        return widen_f16(out, in, n);
-    case DTYPE_BF16:
-        return widen_bf16(out, in, n);
-    case DTYPE_OTHER:
-        break;
-    }
-    return false;
-}
-
 /* --- workers --- */
 
+/* In the file. */
 static size_t row_bytes(const struct load_item *it)
 {
-    return (size_t)it->into->k * dtype_bytes((enum dtype)it->tensor->dtype);
+    uint64_t bytes = 0;
+    bool read = dtype_bytes((enum dtype)it->tensor->dtype, (uint64_t)it->into->k, &bytes);
+    assert(read && bytes > 0 && bytes <= LOAD_PIECE_BYTES);
+    return (size_t)bytes;
+}
+
+static int32_t rows_each(const struct load_item *it)
+{
+    size_t by_bytes = LOAD_PIECE_BYTES / row_bytes(it);
+    size_t by_values = LOAD_PIECE_VALUES / (size_t)it->into->k;
+    return (int32_t)(by_bytes < by_values ? by_bytes : by_values);
 }
 
 /* Under the lock: the next piece into the slot; false when none is left. */
@@ -145,11 +106,9 @@ static bool next_piece(struct load *l, struct slot *sl)
     if (l->status || l->next_item == l->n_items)
         return false;
     const struct load_item *it = &l->item[l->next_item];
-    size_t fit = LOAD_PIECE_BYTES / row_bytes(it);
-    int32_t left = it->rows - l->next_row;
     sl->item = l->next_item;
     sl->row = l->next_row;
-    sl->rows = fit < (size_t)left ? (int32_t)fit : left;
+    sl->rows = min32(rows_each(it), it->rows - l->next_row);
     l->next_row += sl->rows;
     if (l->next_row == it->rows) {
         l->next_item++;
@@ -170,20 +129,81 @@ static void give_up(struct load *l, const struct load_item *it, enum status s)
                          s == E_IO ? "cannot be read" : "holds a value that is not finite");
 }
 
+static struct target target_in(const struct load *l, const struct slot *sl)
+{
+    const struct load_item *it = &l->item[sl->item];
+    const struct weight *w = it->into;
+    size_t row = (size_t)it->row + (size_t)sl->row;
+    size_t at = row * (size_t)w->k;
+    if (!l->in_place)
+        return (struct target){.q = sl->q, .scale = sl->scale, .f = sl->wide};
+    /* Until the load is over, the backend's constants are not constant yet. */
+    if (w->kind == NUM_F32)
+        return (struct target){.scale = sl->scale, .f = (float *)w->f + at};
+    return (struct target){
+        .q = (int8_t *)w->q + at, .scale = (float *)w->scale + row, .f = sl->wide};
+}
+
+/* Where row lies in a tensor whose heads' halves alternate. */
+static uint64_t stored_row(const struct tensor *t, uint64_t row)
+{
+    uint64_t half = t->head_rows / 2;
+    uint64_t in_head = row % t->head_rows;
+    return row - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
+}
+
+static enum status read_rows(const struct weights *w, const struct tensor *t, size_t each,
+                             const struct slot *sl, void *to)
+{
+    uint64_t first = (uint64_t)sl->row;
+    if (t->head_rows == 0)
+        return weights_read(w, t, first * each, to, (size_t)sl->rows * each);
+    enum status s = OK;
+    for (size_t i = 0; i < (size_t)sl->rows && !s; i++)
+        s = weights_read(w, t, stored_row(t, first + i) * each, (char *)to + i * each, each);
+    return s;
+}
+
+/* The scales that came with the piece's rows. */
+static enum status read_scales(const struct load *l, const struct slot *sl, float *to)
+{
+    const struct tensor *t = l->item[sl->item].scale;
+    uint64_t each;
+    if (!dtype_bytes((enum dtype)t->dtype, 1, &each))
+        return E_FORMAT;
+    enum status s = read_rows(l->weights, t, (size_t)each, sl, sl->raw);
+    if (s)
+        return s;
+    bool finite = dtype_info((enum dtype)t->dtype)->widen(to, sl->raw, (size_t)sl->rows);
+    return finite ? OK : E_FORMAT;
+}
+
+static void apply_scales(float *x, const float *scale, size_t rows, size_t cols)
+{
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t i = 0; i < cols; i++)
+            x[r * cols + i] *= scale[r];
+    }
+}
+
 static enum status fill(const struct load *l, struct slot *sl)
 {
     const struct load_item *it = &l->item[sl->item];
+    const struct target to = target_in(l, sl);
+    bool as_stored = it->scale && it->into->kind == NUM_Q8;
     size_t cols = (size_t)it->into->k;
-    size_t n = (size_t)sl->rows * cols;
-    size_t bytes = (size_t)sl->rows * row_bytes(it);
-    enum status s =
-        weights_read(l->weights, it->tensor, (uint64_t)sl->row * row_bytes(it), sl->raw, bytes);
-    if (s)
+    size_t rows = (size_t)sl->rows;
+    enum status s = it->scale ? read_scales(l, sl, to.scale) : OK;
+    if (!s)
+        s = read_rows(l->weights, it->tensor, row_bytes(it), sl, as_stored ? to.q : sl->raw);
+    if (s || as_stored)
         return s;
-    if (!widen(sl->wide, sl->raw, (enum dtype)it->tensor->dtype, n))
+    if (!dtype_info((enum dtype)it->tensor->dtype)->widen(to.f, sl->raw, rows * cols))
         return E_FORMAT;
-    for (size_t r = 0; r < (size_t)sl->rows && it->into->kind == NUM_Q8; r++)
-        quantize_row(sl->q + r * cols, &sl->scale[r], sl->wide + r * cols, it->into->k);
+    if (it->scale)
+        apply_scales(to.f, to.scale, rows, cols);
+    for (size_t r = 0; r < rows && it->into->kind == NUM_Q8; r++)
+        quantize_row(to.q + r * cols, &to.scale[r], to.f + r * cols, it->into->k);
     return OK;
 }
 
@@ -221,7 +241,6 @@ static void upload(struct load *l, struct ops *ops, const struct slot *sl)
     size_t row = (size_t)it->row + (size_t)sl->row;
     size_t at = row * (size_t)to->k;
     size_t n = (size_t)sl->rows * (size_t)to->k;
-    /* Until the load is over, the backend's constants are not constant yet. */
     if (to->kind == NUM_F32) {
         ops->upload(ops, (float *)to->f + at, sl->wide, n * sizeof(float));
         return;
@@ -255,7 +274,8 @@ static void drain(struct load *l, struct ops *ops, const struct load_report *rep
             continue;
         }
         pthread_mutex_unlock(&l->mutex);
-        upload(l, ops, sl);
+        if (!l->in_place)
+            upload(l, ops, sl);
         done += (uint64_t)sl->rows * row_bytes(&l->item[sl->item]);
         if (report->progress)
             report->progress(report->arg, done, total);
@@ -268,7 +288,7 @@ static void drain(struct load *l, struct ops *ops, const struct load_report *rep
 
 static bool slot_open(struct slot *sl)
 {
-    const size_t values = LOAD_PIECE_BYTES / 2;
+    const size_t values = LOAD_PIECE_VALUES;
     sl->raw = malloc(LOAD_PIECE_BYTES);
     sl->wide = malloc(values * sizeof(float));
     sl->q = malloc(values);
@@ -321,9 +341,9 @@ enum status load_run(const struct load_item *item, size_t n, const struct weight
 {
     struct load l = {.item = item, .n_items = n, .weights = w};
     l.complaint = complaint_in("load", err, err_size);
+    l.in_place = ops->host_memory;
     for (size_t i = 0; i < n; i++)
-        assert(item[i].rows > 0 && row_bytes(&item[i]) > 0 &&
-               row_bytes(&item[i]) <= LOAD_PIECE_BYTES);
+        assert(item[i].rows > 0 && rows_each(&item[i]) > 0);
     pthread_mutex_init(&l.mutex, NULL);
     pthread_cond_init(&l.full, NULL);
     pthread_cond_init(&l.emptied, NULL);

@@ -6,11 +6,14 @@
 #include "models/weights.h"
 
 /* From file to backend: each tensor becomes float rows, or int8 rows with one scale
- * each, in memory that is already there. */
+ * each, in memory that is already there. What the file's type is does not show behind this
+ * header: int8 rows that bring their scales are taken as they are, everything else is
+ * widened and, where int8 is wanted, quantized. */
 
 /* The tensor fills rows row .. row + rows of into, which has its columns. */
 struct load_item {
     const struct tensor *tensor;
+    const struct tensor *scale; /* of each row of an int8 tensor; NULL for all others */
     const struct weight *into;
     int32_t row;
     int32_t rows;
@@ -18,7 +21,11 @@ struct load_item {
 
 /* Host memory the load needs at any moment, whatever the model: LOAD_THREADS_MAX times
  * a piece of file and what it becomes. */
-enum { LOAD_THREADS_MAX = 8, LOAD_PIECE_BYTES = 1 << 20 };
+enum {
+    LOAD_THREADS_MAX = 8,
+    LOAD_PIECE_BYTES = 1 << 20,
+    LOAD_PIECE_VALUES = LOAD_PIECE_BYTES / 2,
+};
 
 struct load_report {
     model_progress_fn progress; /* NULL: none */
@@ -34,8 +41,5 @@ enum status load_run(const struct load_item *item, size_t n, const struct weight
 /* The definition of a quantized row: scale = absmax / 127, round to nearest even; a row
  * of zeros has scale 0. x must be finite. */
 void quantize_row(int8_t *q, float *scale, const float *x, int32_t n);
-
-/* false when a value is not finite. */
-bool widen(float *out, const void *in, enum dtype d, size_t n) MUST_CHECK;
 
 #endif

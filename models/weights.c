@@ -47,18 +47,9 @@ static const struct dtype_row {
     {"F32", 4, DTYPE_F32},    {"F16", 2, DTYPE_F16},       {"BF16", 2, DTYPE_BF16},
     {"F64", 8, DTYPE_OTHER},  {"I64", 8, DTYPE_OTHER},     {"U64", 8, DTYPE_OTHER},
     {"I32", 4, DTYPE_OTHER},  {"U32", 4, DTYPE_OTHER},     {"I16", 2, DTYPE_OTHER},
-    {"U16", 2, DTYPE_OTHER},  {"I8", 1, DTYPE_OTHER},      {"U8", 1, DTYPE_OTHER},
+    {"U16", 2, DTYPE_OTHER},  {"I8", 1, DTYPE_I8},         {"U8", 1, DTYPE_OTHER},
     {"BOOL", 1, DTYPE_OTHER}, {"F8_E4M3", 1, DTYPE_OTHER}, {"F8_E5M2", 1, DTYPE_OTHER},
 };
-
-size_t dtype_bytes(enum dtype d)
-{
-    for (size_t i = 0; i < ARRAY_LEN(dtypes); i++) {
-        if (dtypes[i].kind == d && d != DTYPE_OTHER)
-            return dtypes[i].bytes;
-    }
-    return 0;
-}
 
 /* --- reading a header whose grammar is known to be right --- */
 

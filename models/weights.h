@@ -1,6 +1,7 @@
 #ifndef MODELS_WEIGHTS_H
 #define MODELS_WEIGHTS_H
 
+#include "models/dtype.h"
 #include "models/jsonfile.h"
 
 /* The tensors of a model directory: model.safetensors, or the shards that
@@ -16,16 +17,16 @@ enum {
     RANK_MAX = 8,
 };
 
-enum dtype { DTYPE_OTHER, DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
-
 struct tensor {
     const char *name; /* not terminated, inside the header */
     uint32_t name_bytes;
     uint16_t shard;
     uint8_t dtype; /* enum dtype */
     uint8_t rank;
-    uint64_t dim[2]; /* the first two; what has more is of no use here */
-    uint64_t begin;  /* offset in the file */
+    uint32_t head_rows; /* a head has so many rows and they alternate between its halves, as GGUF
+                         * stores q and k; 0: rows are in the order they are used */
+    uint64_t dim[2];    /* the first two; what has more is of no use here */
+    uint64_t begin;     /* offset in the file */
     uint64_t bytes;
 };
 
@@ -48,8 +49,6 @@ const char *weights_file(const struct weights *w, const struct tensor *t);
 /* Bytes offset .. offset + bytes of the tensor's data. E_IO: they are not there. */
 enum status weights_read(const struct weights *w, const struct tensor *t, uint64_t offset, void *to,
                          size_t bytes) MUST_CHECK;
-
-size_t dtype_bytes(enum dtype d); /* of one element; 0 for DTYPE_OTHER */
 
 /* The two halves of reading one file's header, apart so that they can be fuzzed.
  * safetensors_measure(): first is the file's beginning, *bytes the header's length.

@@ -39,9 +39,10 @@ static void row_of(const struct reference *r, const char *name, int row, int col
     char raw[DIM_MOST * sizeof(float)];
     const struct tensor *t = weights_find(r->w, name);
     assert_non_null(t);
-    size_t bytes = (size_t)cols * dtype_bytes((enum dtype)t->dtype);
+    uint64_t bytes;
+    assert_true(dtype_bytes((enum dtype)t->dtype, (uint64_t)cols, &bytes));
     assert_int_equal(weights_read(r->w, t, (uint64_t)row * bytes, raw, bytes), OK);
-    assert_true(widen(f, raw, (enum dtype)t->dtype, (size_t)cols));
+    assert_true(dtype_info((enum dtype)t->dtype)->widen(f, raw, (size_t)cols));
     for (int i = 0; i < cols; i++)
         out[i] = (double)f[i];
 }

@@ -15,8 +15,10 @@ static void check(const struct tensor_list *l, uint64_t file_bytes)
         const struct tensor *t = &l->item[i];
         if (t->begin > file_bytes || t->bytes > file_bytes - t->begin || t->rank > RANK_MAX)
             abort();
+        uint64_t bytes;
         if (t->rank == 2 && t->dtype != DTYPE_OTHER &&
-            t->dim[0] * t->dim[1] * dtype_bytes((enum dtype)t->dtype) != t->bytes)
+            (!dtype_bytes((enum dtype)t->dtype, t->dim[0] * t->dim[1], &bytes) ||
+             bytes != t->bytes))
             abort();
     }
 }
