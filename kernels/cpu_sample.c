@@ -11,6 +11,7 @@
 #include "kernels/cpu_lanes.h"
 #include "kernels/philox.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,7 +109,22 @@ static void write_logprobs(struct picked *out, const float *logits, struct sampl
     out->logprob = -base; /* the drawn token's logit is added when it is known */
 }
 
-/* false when an edit leaves something that is no number or has no equal. */
+/* The largest float is as far as an edit goes: of two endless logits neither would win. */
+static float within(float x)
+{
+    return x > FLT_MAX ? FLT_MAX : x;
+}
+
+static float penalized(float y, const struct token_count *t, const struct sampling *how)
+{
+    if (t->in_prompt || t->n_out > 0)
+        y = within(y > 0.0f ? y / how->repetition : y * how->repetition);
+    if (t->n_out > 0)
+        y = within(y - within(how->presence + how->frequency * (float)t->n_out));
+    return y;
+}
+
+/* false when an edit leaves something that is no number. */
 static bool edit(float *x, int32_t vocab, const struct pick *pick)
 {
     const struct sampling *how = &pick->how;
@@ -121,27 +137,27 @@ static bool edit(float *x, int32_t vocab, const struct pick *pick)
         int32_t id = how->bias[i].token;
         if (id < 0 || id >= vocab)
             continue;
-        x[id] += how->bias[i].bias;
-        good = good && x[id] < INFINITY;
+        x[id] = within(x[id] + how->bias[i].bias);
+        good = good && !isnan(x[id]);
+    }
+    for (int32_t i = 0; i < pick->n_banned; i++) {
+        if (pick->banned[i] >= 0 && pick->banned[i] < vocab)
+            x[pick->banned[i]] = -INFINITY;
     }
     for (int32_t i = 0; i < pick->n_seen; i++) {
         const struct token_count *t = &pick->seen[i];
-        if (t->token < 0 || t->token >= vocab)
+        /* What is banned stays so, whatever is taken off it. */
+        if (t->token < 0 || t->token >= vocab || !(x[t->token] > -INFINITY))
             continue;
-        float y = x[t->token];
-        if (t->in_prompt || t->n_out > 0)
-            y = y > 0.0f ? y / how->repetition : y * how->repetition;
-        if (t->n_out > 0)
-            y -= how->presence + how->frequency * (float)t->n_out;
-        x[t->token] = y;
-        good = good && y < INFINITY;
+        x[t->token] = penalized(x[t->token], t, how);
+        good = good && !isnan(x[t->token]);
     }
     return good;
 }
 
 static bool has_edits(const struct pick *pick)
 {
-    return pick->allowed || pick->how.n_bias > 0 || pick->n_seen > 0;
+    return pick->allowed || pick->how.n_bias > 0 || pick->n_banned > 0 || pick->n_seen > 0;
 }
 
 static int32_t kept_at(const struct sample_room *room, int32_t i)
@@ -282,6 +298,23 @@ static int32_t sample_one(struct sample_room *room, float max, const struct pick
     return draw(room, philox_uniform(how->seed, pick->position));
 }
 
+static int32_t choose(const float *logits, const struct pick *pick, struct sample_room *room)
+{
+    size_t vocab = (size_t)room->vocab;
+    bool greedy = !(pick->how.temperature > 0.0f);
+    if (pick->given)
+        return *pick->given >= 0 && *pick->given < room->vocab ? *pick->given : PICKED_BAD;
+    if (greedy && !has_edits(pick))
+        return argmax(room->kern, logits, room->vocab);
+    memcpy(room->u, logits, vocab * sizeof(*logits));
+    if (!edit(room->u, room->vocab, pick))
+        return PICKED_BAD;
+    float max = room->kern->max(room->u, vocab);
+    if (!(max > -INFINITY))
+        return PICKED_NONE;
+    return greedy ? argmax(room->kern, room->u, room->vocab) : sample_one(room, max, pick);
+}
+
 static void pick_one(struct picked *out, const float *logits, const struct pick *pick,
                      struct sample_room *room)
 {
@@ -293,23 +326,9 @@ static void pick_one(struct picked *out, const float *logits, const struct pick 
         return;
     if (pick->how.n_logprobs >= 0)
         write_logprobs(out, logits, room, pick->how.n_logprobs);
-
-    int32_t token;
-    bool greedy = !(pick->how.temperature > 0.0f);
-    if (greedy && !has_edits(pick)) {
-        token = argmax(room->kern, logits, room->vocab);
-    } else {
-        memcpy(room->u, logits, vocab * sizeof(*logits));
-        if (!edit(room->u, room->vocab, pick))
-            return;
-        float max = room->kern->max(room->u, vocab);
-        if (!(max > -INFINITY))
-            return;
-        token = greedy ? argmax(room->kern, room->u, room->vocab) : sample_one(room, max, pick);
-    }
-    out->token = token;
-    if (pick->how.n_logprobs >= 0 && token >= 0)
-        out->logprob += logits[token];
+    out->token = choose(logits, pick, room);
+    if (pick->how.n_logprobs >= 0 && out->token >= 0)
+        out->logprob += logits[out->token];
 }
 
 static void sample_task(const void *arg, int32_t task, int32_t worker)

@@ -9,7 +9,7 @@
  *
  * Order of application (tests/sampling_test.c is the proof):
  *   1. logprobs are taken of the raw distribution;
- *   2. allowed mask, bias, repetition, presence and frequency penalties;
+ *   2. allowed mask, bias, banned tokens, repetition, presence and frequency penalties;
  *   3. temperature; 4. top_k; 5. top_p; 6. min_p; 7. the draw.
  * The random number is Philox4x32-10 keyed by (seed, position), never by where
  * the row sits in the batch: the same request draws the same tokens in any
@@ -50,13 +50,18 @@ struct pick {
     const struct token_count *seen; /* [n_seen] each token once; needed only with penalties */
     int32_t n_seen;
     const uint32_t *allowed; /* [(vocab + 31) / 32] bit set: allowed; NULL: every token */
+    const int32_t *banned;   /* [n_banned] end tokens, while an answer may not end yet */
+    int32_t n_banned;
+    const int32_t *given; /* nothing is drawn, this token is judged: a prompt's; NULL: draw */
 };
 
-/* Logits were not finite: the request must fail, its neighbours must not. */
-enum { PICKED_BAD = -1 };
+enum {
+    PICKED_BAD = -1,  /* logits were not finite: the request must fail, its neighbours not */
+    PICKED_NONE = -2, /* the controls leave no token: the answer can only end */
+};
 
 struct picked {
-    int32_t token; /* or PICKED_BAD */
+    int32_t token; /* or one of PICKED_ */
     float logprob; /* the three below only when n_logprobs >= 0 */
     int32_t n_top;
     int32_t top_token[LOGPROBS_MAX]; /* most likely first */

@@ -455,7 +455,12 @@ static void fill_seq(struct plan *p, struct sched_req *r, int32_t row, int32_t *
         .how = r->params.sampling,
         .seen = r->seen,
         .n_seen = r->n_seen,
+        .allowed = r->allowed,
     };
+    if (r->n - r->n_prompt >= r->params.min_tokens)
+        return;
+    p->pick[p->n_picks - 1].banned = r->end;
+    p->pick[p->n_picks - 1].n_banned = r->n_ends;
 }
 
 static void fill(struct plan *p, uint64_t now, struct model_batch *b)
@@ -510,17 +515,9 @@ static void seal_full(struct plan *p, struct sched_req *r)
                     r->table + r->n_sealed);
 }
 
-static bool is_eos(const struct plan *p, int32_t token)
-{
-    bool found = false;
-    for (int32_t i = 0; i < p->info->n_eos; i++)
-        found |= p->info->eos[i] == token;
-    return found;
-}
-
 static void accept(struct plan *p, struct sched_req *r, const struct picked *picked, uint64_t now)
 {
-    if (!r->params.ignore_eos && is_eos(p, picked->token)) {
+    if (picked->token == PICKED_NONE || req_ends(r, p->info, picked->token)) {
         plan_end(p, r, SCHED_STOP);
         return;
     }

@@ -1,16 +1,20 @@
 #include "scheduler/request.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* A request is one allocation, the struct and then its arrays, sized at submit by the most
  * tokens it can ever have: the engine appends and counts, and never allocates. */
 
+enum { WORD_BITS = 32 };
+
 struct arena {
     size_t used;
     bool overflow;
 };
 
+/* Every member type has the alignment of an int32_t. */
 static size_t arena_add(struct arena *a, int32_t n, size_t each)
 {
     size_t bytes;
@@ -31,24 +35,51 @@ int64_t req_capacity(const struct model_info *info)
     return cells < info->context_max ? cells : info->context_max;
 }
 
-static bool servable(const struct model_info *info, const struct sched_params *p,
-                     const int32_t *prompt, int32_t n_prompt)
+static bool in_vocab(const struct model_info *info, const int32_t *token, int32_t n)
 {
-    if (n_prompt < 1 || n_prompt >= req_capacity(info) || p->max_new_tokens < 1)
+    if (n < 0 || (n > 0 && !token))
         return false;
-    if (p->sampling.n_logprobs < -1 || p->sampling.n_logprobs > LOGPROBS_MAX)
-        return false;
-    if (p->sampling.n_bias < 0 || (p->sampling.n_bias > 0 && !p->sampling.bias))
-        return false;
-    for (int32_t i = 0; i < n_prompt; i++) {
-        if (prompt[i] < 0 || prompt[i] >= info->vocab)
-            return false;
-    }
-    for (int32_t i = 0; i < p->sampling.n_bias; i++) {
-        if (p->sampling.bias[i].token < 0 || p->sampling.bias[i].token >= info->vocab)
+    for (int32_t i = 0; i < n; i++) {
+        if (token[i] < 0 || token[i] >= info->vocab)
             return false;
     }
     return true;
+}
+
+static bool bias_is_sound(const struct model_info *info, const struct sampling *how)
+{
+    if (how->n_bias < 0 || (how->n_bias > 0 && !how->bias))
+        return false;
+    for (int32_t i = 0; i < how->n_bias; i++) {
+        const struct token_bias *b = &how->bias[i];
+        if (b->token < 0 || b->token >= info->vocab || isnan(b->bias) || b->bias == INFINITY)
+            return false;
+    }
+    return true;
+}
+
+static bool numbers_are_sound(const struct sampling *how)
+{
+    const float number[] = {how->temperature, how->top_p,    how->min_p,
+                            how->repetition,  how->presence, how->frequency};
+    for (size_t i = 0; i < ARRAY_LEN(number); i++) {
+        if (!isfinite(number[i]))
+            return false;
+    }
+    return how->repetition > 0.0f && how->n_logprobs >= -1 && how->n_logprobs <= LOGPROBS_MAX;
+}
+
+static bool servable(const struct model_info *info, const struct sched_params *p,
+                     const int32_t *prompt, int32_t n_prompt)
+{
+    int32_t least = p->judge_prompt ? 0 : 1;
+    return n_prompt >= 1 && n_prompt < req_capacity(info) && p->max_new_tokens >= least &&
+           p->min_tokens >= 0 && p->min_tokens <= p->max_new_tokens && p->prompt_logprobs >= 0 &&
+           p->prompt_logprobs <= LOGPROBS_MAX && p->n_stop_tokens <= SCHED_STOP_TOKENS_MAX &&
+           in_vocab(info, p->stop_token, p->n_stop_tokens) &&
+           (!p->allowed || in_vocab(info, p->allowed, p->n_allowed)) &&
+           in_vocab(info, prompt, n_prompt) && bias_is_sound(info, &p->sampling) &&
+           numbers_are_sound(&p->sampling);
 }
 
 void req_count(struct sched_req *r, int32_t token, bool in_prompt)
@@ -68,6 +99,95 @@ void req_count(struct sched_req *r, int32_t token, bool in_prompt)
         c->n_out++;
 }
 
+bool req_ends(struct sched_req *r, const struct model_info *info, int32_t token)
+{
+    for (int32_t i = 0; i < r->n_ends; i++) {
+        if (r->end[i] != token)
+            continue;
+        bool models_own = !r->params.ignore_eos && i < info->n_eos;
+        r->stop_token = models_own ? -1 : token;
+        return true;
+    }
+    return false;
+}
+
+/* Where each array lies behind the struct. */
+struct layout {
+    size_t tokens;
+    size_t table;
+    size_t seen_at;
+    size_t seen;
+    size_t bias;
+    size_t end;
+    size_t allowed;
+    size_t detail;
+    size_t bytes;
+    int32_t n_max;
+    int32_t n_slots;
+    int32_t n_seen;
+    int32_t n_ends;
+    int32_t n_words;
+    int32_t n_detail;
+};
+
+static bool lay_out(struct layout *l, const struct model_info *info, const struct sched_params *p,
+                    int32_t n_prompt)
+{
+    int64_t n_want = (int64_t)n_prompt + p->max_new_tokens;
+    int64_t capacity = req_capacity(info);
+    l->n_max = (int32_t)(n_want < capacity ? n_want : capacity);
+    l->n_seen = has_penalties(&p->sampling) ? min32(l->n_max, info->vocab) : 0;
+    l->n_slots = l->n_seen > 0 ? 2 : 0;
+    while (l->n_slots / 2 < l->n_seen)
+        l->n_slots *= 2;
+    l->n_ends = (p->ignore_eos ? 0 : info->n_eos) + p->n_stop_tokens;
+    l->n_words = p->allowed ? (info->vocab + WORD_BITS - 1) / WORD_BITS : 0;
+    l->n_detail = p->sampling.n_logprobs < 0 ? 0 : l->n_max - n_prompt;
+
+    struct arena a = {.used = sizeof(struct sched_req)};
+    l->tokens = arena_add(&a, l->n_max, sizeof(int32_t));
+    l->table = arena_add(&a, (l->n_max - 1) / info->block_tokens + 1, sizeof(int32_t));
+    l->seen_at = arena_add(&a, l->n_slots, sizeof(int32_t));
+    l->seen = arena_add(&a, l->n_seen, sizeof(struct token_count));
+    l->bias = arena_add(&a, p->sampling.n_bias, sizeof(struct token_bias));
+    l->end = arena_add(&a, l->n_ends, sizeof(int32_t));
+    l->allowed = arena_add(&a, l->n_words, sizeof(uint32_t));
+    l->detail = arena_add(&a, l->n_detail, sizeof(struct picked));
+    l->bytes = a.used;
+    return !a.overflow;
+}
+
+/* NULL for an array without members. */
+static void *part(char *memory, size_t at, int32_t n)
+{
+    return n > 0 ? memory + at : NULL;
+}
+
+/* What params point to is the client's: from here on it is ours. */
+static void copy_lists(struct sched_req *r, char *memory, const struct layout *l,
+                       const struct model_info *info)
+{
+    struct sched_params *p = &r->params;
+    struct token_bias *bias = part(memory, l->bias, p->sampling.n_bias);
+    if (bias)
+        memcpy(bias, p->sampling.bias, (size_t)p->sampling.n_bias * sizeof(*bias));
+    p->sampling.bias = bias;
+
+    int32_t n_eos = p->ignore_eos ? 0 : info->n_eos;
+    int32_t *end = part(memory, l->end, l->n_ends);
+    for (int32_t i = 0; i < l->n_ends; i++)
+        end[i] = i < n_eos ? info->eos[i] : p->stop_token[i - n_eos];
+    r->n_ends = l->n_ends;
+    r->end = end;
+    p->stop_token = NULL;
+
+    uint32_t *allowed = part(memory, l->allowed, l->n_words);
+    for (int32_t i = 0; allowed && i < p->n_allowed; i++)
+        allowed[p->allowed[i] / WORD_BITS] |= 1u << p->allowed[i] % WORD_BITS;
+    r->allowed = allowed;
+    p->allowed = NULL;
+}
+
 static void req_init(struct sched_req *r, const int32_t *prompt)
 {
     struct link *const links[] = {&r->queue, &r->news, &r->inbox, &r->ready, &r->cancel};
@@ -78,6 +198,7 @@ static void req_init(struct sched_req *r, const int32_t *prompt)
     r->n_published = r->n_prompt;
     r->n_read = r->n_prompt;
     r->due_at = -1;
+    r->stop_token = -1;
     r->prefix.salt = r->params.cache_salt;
     if (!r->seen)
         return;
@@ -92,44 +213,24 @@ enum status req_open(struct sched_req **out, const struct model_info *info,
     *out = NULL;
     if (!servable(info, p, prompt, n_prompt))
         return E_INVALID;
-    int32_t n_bias = p->sampling.n_bias;
-    int64_t n_want = (int64_t)n_prompt + p->max_new_tokens;
-    int64_t capacity = req_capacity(info);
-    int32_t n_max = (int32_t)(n_want < capacity ? n_want : capacity);
-    int32_t n_table = (n_max - 1) / info->block_tokens + 1;
-    int32_t n_detail = p->sampling.n_logprobs < 0 ? 0 : n_max - n_prompt;
-    int32_t n_seen = has_penalties(&p->sampling) ? min32(n_max, info->vocab) : 0;
-    int32_t n_slots = n_seen > 0 ? 2 : 0;
-    while (n_slots / 2 < n_seen)
-        n_slots *= 2;
-
-    struct arena a = {.used = sizeof(struct sched_req)};
-    size_t tokens = arena_add(&a, n_max, sizeof(int32_t));
-    size_t table = arena_add(&a, n_table, sizeof(int32_t));
-    size_t seen_at = arena_add(&a, n_slots, sizeof(int32_t));
-    size_t seen = arena_add(&a, n_seen, sizeof(struct token_count));
-    size_t bias = arena_add(&a, n_bias, sizeof(struct token_bias));
-    size_t detail = arena_add(&a, n_detail, sizeof(struct picked));
-    char *memory = a.overflow ? NULL : calloc(1, a.used);
+    if (p->judge_prompt)
+        return E_INVALID;
+    struct layout l;
+    char *memory = lay_out(&l, info, p, n_prompt) ? calloc(1, l.bytes) : NULL;
     if (!memory)
         return E_NOMEM;
 
     struct sched_req *r = (struct sched_req *)(void *)memory;
     r->params = *p;
     r->n_prompt = n_prompt;
-    r->n_max = n_max;
-    r->seen_mask = n_slots - 1;
-    r->tokens = (int32_t *)(void *)(memory + tokens);
-    r->table = (int32_t *)(void *)(memory + table);
-    r->detail = n_detail > 0 ? (struct picked *)(void *)(memory + detail) : NULL;
-    r->seen_at = (int32_t *)(void *)(memory + seen_at);
-    r->seen = n_seen > 0 ? (struct token_count *)(void *)(memory + seen) : NULL;
-    r->params.sampling.bias = NULL;
-    if (n_bias > 0) {
-        struct token_bias *copy = (struct token_bias *)(void *)(memory + bias);
-        memcpy(copy, p->sampling.bias, (size_t)n_bias * sizeof(*copy));
-        r->params.sampling.bias = copy;
-    }
+    r->n_max = l.n_max;
+    r->seen_mask = l.n_slots - 1;
+    r->tokens = part(memory, l.tokens, l.n_max);
+    r->table = part(memory, l.table, l.n_max);
+    r->detail = part(memory, l.detail, l.n_detail);
+    r->seen_at = part(memory, l.seen_at, l.n_slots);
+    r->seen = part(memory, l.seen, l.n_seen);
+    copy_lists(r, memory, &l, info);
     req_init(r, prompt);
     *out = r;
     return OK;

@@ -12,10 +12,13 @@
 /* One allocation, arrays behind the struct. Made and freed by the client thread. */
 struct sched_req {
     /* Fixed at submit. */
-    struct sched_params params; /* the bias list is the request's own copy */
+    struct sched_params params; /* its lists are the request's own copies */
     int32_t n_prompt;
     int32_t n_max; /* tokens at which the answer has reached its length */
     int32_t seen_mask;
+    int32_t n_ends;          /* the model's, unless ignored, then stop_token */
+    const int32_t *end;      /* [n_ends] */
+    const uint32_t *allowed; /* [(vocab + 31) / 32] bit set: may be drawn; NULL: all */
 
     /* The engine's. */
     int32_t n;
@@ -29,6 +32,7 @@ struct sched_req {
     bool running;
     bool yielded;             /* lost its blocks in the plan being made, still on the list */
     enum sched_finish ending; /* becomes finish when published */
+    int32_t stop_token;       /* that ended it, -1: none of its own */
     uint64_t arrival;         /* order of plan_add() */
     struct prefix prefix;     /* names the sealed blocks table[0 .. n_sealed) */
     struct sched_timing timing;
@@ -63,6 +67,8 @@ void req_close(struct sched_req *r); /* NULL is fine */
 int64_t req_capacity(const struct model_info *info);
 /* Keeps the counts that penalties need; nothing to do without them. */
 void req_count(struct sched_req *r, int32_t token, bool in_prompt);
+/* Whether token ends the answer; then r->stop_token is set when it is one of the request's. */
+bool req_ends(struct sched_req *r, const struct model_info *info, int32_t token);
 /* The order of every queue: higher priority first, then arrival. */
 bool req_before(const struct sched_req *a, const struct sched_req *b);
 

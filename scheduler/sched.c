@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The engine thread, the mutex, and the lists between the two threads.
  *
@@ -229,28 +230,55 @@ static bool engine_failed(struct sched *s)
     return failed;
 }
 
+static void hand_over(struct sched *s, struct sched_req **r, int32_t n)
+{
+    uint64_t now = now_ns();
+    for (int32_t i = 0; i < n; i++)
+        r[i]->timing.submitted_ns = now;
+    s->n_live += n;
+    pthread_mutex_lock(&s->mutex);
+    for (int32_t i = 0; i < n; i++)
+        link_before(&s->inbox, &r[i]->inbox);
+    s->n_inbox += n;
+    pthread_cond_signal(&s->work);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+enum status sched_submit_many(struct sched *s, const struct sched_params *p, const int32_t *prompt,
+                              int32_t n_prompt, int32_t n, void *const *user,
+                              struct sched_req **out)
+{
+    struct sched_params each = *p;
+    enum status err = OK;
+    if (n < 1)
+        return E_INVALID;
+    memset(out, 0, (size_t)n * sizeof(*out));
+    if (engine_failed(s))
+        return E_DEVICE;
+    if (n > s->live_max - s->n_live)
+        return E_AGAIN;
+    for (int32_t i = 0; i < n && !err; i++) {
+        each.sampling.seed = p->sampling.seed + (uint64_t)i;
+        err = req_open(&out[i], s->info, &each, prompt, n_prompt);
+        each.judge_prompt = false;
+        if (!err)
+            out[i]->user = user[i];
+    }
+    if (!err) {
+        hand_over(s, out, n);
+        return OK;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        req_close(out[i]);
+        out[i] = NULL;
+    }
+    return err;
+}
+
 enum status sched_submit(struct sched *s, const struct sched_params *p, const int32_t *prompt,
                          int32_t n_prompt, void *user, struct sched_req **out)
 {
-    *out = NULL;
-    if (engine_failed(s))
-        return E_DEVICE;
-    if (s->n_live == s->live_max)
-        return E_AGAIN;
-    struct sched_req *r;
-    enum status err = req_open(&r, s->info, p, prompt, n_prompt);
-    if (err)
-        return err;
-    r->user = user;
-    r->timing.submitted_ns = now_ns();
-    s->n_live++;
-    pthread_mutex_lock(&s->mutex);
-    link_before(&s->inbox, &r->inbox);
-    s->n_inbox++;
-    pthread_cond_signal(&s->work);
-    pthread_mutex_unlock(&s->mutex);
-    *out = r;
-    return OK;
+    return sched_submit_many(s, p, prompt, n_prompt, 1, &user, out);
 }
 
 /* No signal: the engine sleeps only when it has no request. */
@@ -288,6 +316,7 @@ void sched_read(struct sched *s, struct sched_req *r, struct sched_news *out)
     pthread_mutex_lock(&s->mutex);
     int32_t n_published = r->n_published;
     enum sched_finish finish = r->finish;
+    int32_t stop_token = finish == SCHED_RUNNING ? -1 : r->stop_token;
     link_remove(&r->ready);
     pthread_mutex_unlock(&s->mutex);
     *out = (struct sched_news){
@@ -295,6 +324,7 @@ void sched_read(struct sched *s, struct sched_req *r, struct sched_news *out)
         .detail = r->detail ? r->detail + (r->n_read - r->n_prompt) : NULL,
         .n = n_published - r->n_read,
         .finish = finish,
+        .stop_token = stop_token,
     };
     r->n_read = n_published;
     r->finish_read = finish != SCHED_RUNNING;

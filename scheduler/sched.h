@@ -19,12 +19,14 @@ struct sched_req;
 
 enum sched_finish {
     SCHED_RUNNING = 0, /* more may come */
-    SCHED_STOP,        /* the model produced an end token (it is not among the tokens) */
+    SCHED_STOP,        /* an end token came (it is not among the tokens), or none could */
     SCHED_LENGTH,      /* max_new_tokens or the context is used up */
     SCHED_CANCELLED,
     SCHED_EXPIRED, /* deadline_ns passed, waiting or running */
     SCHED_FAILED,  /* the step this request was part of failed, or its logits were not finite */
 };
+
+enum { SCHED_STOP_TOKENS_MAX = 64 };
 
 struct sched_options {
     int32_t live_max;      /* requests submitted and not released; over it: E_AGAIN */
@@ -34,13 +36,21 @@ struct sched_options {
 };
 
 struct sched_params {
-    int32_t max_new_tokens;   /* >= 1; the context may end an answer earlier */
+    int32_t max_new_tokens;   /* >= 1, or 0 with judge_prompt; the context may end it */
     struct sampling sampling; /* copied with its bias list */
     bool ignore_eos;
-    uint64_t deadline_ns; /* now_ns() clock; 0: none */
-    /* Policy that no API format can express yet; 0 is everybody alike. */
-    int32_t priority;    /* higher first */
-    uint64_t cache_salt; /* prefix-cache blocks are shared only under the same salt */
+    uint64_t deadline_ns;      /* now_ns() clock; 0: none */
+    uint64_t ttft_slo_ns;      /* wanted from submit to the first token; 0: no wish */
+    uint64_t client;           /* who counts as one for fair shares; 0: all without a name */
+    uint64_t cache_salt;       /* prefix-cache blocks are shared only under the same salt */
+    int32_t priority;          /* higher first */
+    int32_t min_tokens;        /* end tokens are banned until there are as many */
+    int32_t n_stop_tokens;     /* at most SCHED_STOP_TOKENS_MAX */
+    const int32_t *stop_token; /* [n_stop_tokens], copied: end tokens of this request */
+    const int32_t *allowed;    /* [n_allowed], copied: no other is drawn; NULL: all */
+    int32_t n_allowed;
+    bool judge_prompt;       /* prompt_detail is wanted */
+    int32_t prompt_logprobs; /* then: alternatives of each, 0..LOGPROBS_MAX */
 };
 
 /* Instants on the now_ns() clock, 0: not yet. Read at the finish. */
@@ -81,11 +91,17 @@ enum status sched_open(struct sched **out, struct model *m, const struct sched_o
 void sched_close(struct sched *s);
 
 /* Copies prompt and params. E_AGAIN: live_max reached. E_INVALID: can never be served,
- * whatever the load: the prompt is empty or does not leave room for one token, it or the bias
- * names a token beyond the vocabulary, or max_new_tokens or n_logprobs is out of range.
+ * whatever the load: the prompt is empty or does not leave room for the answer's first token,
+ * a list names a token beyond the vocabulary, or a number is out of range or not finite.
  * E_NOMEM. E_DEVICE: the engine has failed for good. */
 enum status sched_submit(struct sched *s, const struct sched_params *p, const int32_t *prompt,
                          int32_t n_prompt, void *user, struct sched_req **out) MUST_CHECK;
+/* n answers to one prompt, all or none, request i with seed + i and user[i]. The whole blocks
+ * of the prompt are computed once and shared, whatever prefix_cache says. Each is a request
+ * of its own from here on; the prompt is judged for the first one alone. */
+enum status sched_submit_many(struct sched *s, const struct sched_params *p, const int32_t *prompt,
+                              int32_t n_prompt, int32_t n, void *const *user,
+                              struct sched_req **out) MUST_CHECK;
 /* Idempotent, never waits; takes effect at the next step. */
 void sched_cancel(struct sched *s, struct sched_req *r);
 
@@ -101,6 +117,11 @@ struct sched_news {
     const struct picked *detail; /* [n] when n_logprobs >= 0, else NULL */
     int32_t n;
     enum sched_finish finish; /* SCHED_RUNNING: more may come */
+    int32_t stop_token;       /* of the request's own, when that ended it; -1: else */
+    /* Once, with the first news, when it is wanted: [n_prompt_detail] one per token of the
+     * prompt, how likely it was after those before it; the first has neither. */
+    const struct picked *prompt_detail;
+    int32_t n_prompt_detail;
 };
 void sched_read(struct sched *s, struct sched_req *r, struct sched_news *out);
 

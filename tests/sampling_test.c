@@ -213,9 +213,9 @@ static void test_edits(void **state)
         {{.how = {NEUTRAL, .bias = bias, .n_bias = 4}}, 5},
         {{.how = {NEUTRAL}, .allowed = allowed}, 4},
         {{.how = {NEUTRAL}, .allowed = one}, 3},
-        {{.how = {NEUTRAL, .bias = ban_all, .n_bias = 1}, .allowed = one}, PICKED_BAD},
+        {{.how = {NEUTRAL, .bias = ban_all, .n_bias = 1}, .allowed = one}, PICKED_NONE},
         {{.how = {NEUTRAL, .bias = bad, .n_bias = 1}}, PICKED_BAD},
-        {{.how = {NEUTRAL, .bias = endless, .n_bias = 1}}, PICKED_BAD},
+        {{.how = {NEUTRAL, .bias = endless, .n_bias = 1}}, 7},
         /* Presence alone: 8 - 0.9 > 7; with frequency twice: 8 - 0.9 - 2 * 0.08 < 7. */
         {{.how = {NEUTRAL, .presence = 0.9f}, .seen = seen, .n_seen = 4}, 3},
         {{.how = {NEUTRAL, .presence = 0.9f, .frequency = 0.08f}, .seen = seen, .n_seen = 4}, 4},
