@@ -39,6 +39,19 @@ static __device__ void rotate(float *v, const struct head_shape &shape, int posi
     __syncwarp();
 }
 
+/* RMSNorm of one head. */
+static __device__ void norm_head(float *v, const struct head_shape &shape, const float *gain)
+{
+    int dim = shape.head_dim;
+    float sum = 0.0f;
+    for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS)
+        sum = fmaf(v[i], v[i], sum);
+    float inverse = 1.0f / sqrtf(warp_sum(sum) / (float)dim + shape.norm_eps);
+    for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS)
+        v[i] = v[i] * inverse * gain[i];
+    __syncwarp();
+}
+
 static __device__ void keep(const float *v, size_t at, int dim, enum number kind, int8_t *q,
                             float *scale, float *f)
 {
@@ -69,6 +82,9 @@ static __global__ void rope_store_kernel(float *qkv, struct places p)
     int position = p.step.position[row];
     int key_head = head - p.shape.n_heads;
     int value_head = key_head - p.shape.n_kv_heads;
+    const float *gain = key_head < 0 ? p.shape.q_norm : p.shape.k_norm;
+    if (value_head < 0 && gain)
+        norm_head(v, p.shape, gain);
     if (value_head < 0)
         rotate(v, p.shape, position);
     if (key_head < 0)
@@ -109,15 +125,14 @@ static __device__ inline float value_at(const struct places &p, size_t at, int i
                                 : (float)p.kv.value_q[index] * p.kv.value_scale[at];
 }
 
-/* Scores of the chunk's n positions into sm.weight; returns this thread's largest. */
+/* Scores of the chunk's positions begin .. n - 1 into sm.weight; returns this thread's largest. */
 static __device__ float chunk_scores(const struct places &p, struct attention_shared &sm, int seq,
-                                     int kv_head, int first, int n)
+                                     int kv_head, int first, int begin, int n)
 {
     float most = -INFINITY;
-    float scale = 1.0f / sqrtf((float)p.shape.head_dim);
-    for (int i = (int)threadIdx.x; i < n; i += ATTENTION_THREADS) {
+    for (int i = begin + (int)threadIdx.x; i < n; i += ATTENTION_THREADS) {
         sm.slot[i] = slot(p, seq, first + i, kv_head);
-        sm.weight[i] = score(p, sm.query, sm.slot[i]) * scale;
+        sm.weight[i] = score(p, sm.query, sm.slot[i]) * p.shape.score_scale;
         most = max_or_nan(sm.weight[i], most);
     }
     return most;
@@ -137,16 +152,20 @@ static __global__ void attention_kernel(float *y, const float *qkv, struct place
     __syncthreads();
 
     int context = p.step.position[row] + 1;
+    int window = p.shape.window;
+    int from = window > 0 && context > window ? context - window : 0;
+    int chunk0 = from - from % ATTENTION_CHUNK;
     float most = -INFINITY;
     float total = 0.0f;
     float out[HEAD_DIM_MAX / ATTENTION_THREADS] = {};
-    for (int first = 0; first < context; first += ATTENTION_CHUNK) {
+    for (int first = chunk0; first < context; first += ATTENTION_CHUNK) {
+        int begin = from > first ? from - first : 0;
         int n = context - first < ATTENTION_CHUNK ? context - first : ATTENTION_CHUNK;
-        float here = chunk_scores(p, sm, p.step.row_seq[row], kv_head, first, n);
+        float here = chunk_scores(p, sm, p.step.row_seq[row], kv_head, first, begin, n);
         float next = max_or_nan(most, block_max(here, sm.part));
-        float shrink = first ? expf(most - next) : 0.0f;
+        float shrink = first > chunk0 ? expf(most - next) : 0.0f;
         float sum = 0.0f;
-        for (int i = (int)threadIdx.x; i < n; i += ATTENTION_THREADS) {
+        for (int i = begin + (int)threadIdx.x; i < n; i += ATTENTION_THREADS) {
             sm.weight[i] = expf(sm.weight[i] - next);
             sum += sm.weight[i];
         }
@@ -155,7 +174,7 @@ static __global__ void attention_kernel(float *y, const float *qkv, struct place
         for (int j = 0; j < HEAD_DIM_MAX / ATTENTION_THREADS; j++) {
             int d = (int)threadIdx.x + j * ATTENTION_THREADS;
             out[j] *= shrink;
-            for (int i = 0; d < dim && i < n; i++)
+            for (int i = begin; d < dim && i < n; i++)
                 out[j] = fmaf(sm.weight[i], value_at(p, sm.slot[i], d), out[j]);
         }
         __syncthreads(); /* the next chunk overwrites weight and slot */

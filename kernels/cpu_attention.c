@@ -1,4 +1,4 @@
-/* Causal attention over the paged cache.
+/* Causal attention over the paged cache, with or without a sliding window.
  *
  * Context is taken in chunks of CHUNK absolute positions. A chunk by itself gives
  * for each (row, head) its largest score, the sum of the exponentials and the
@@ -90,12 +90,27 @@ static size_t head_of(const struct pass *p, int32_t pair)
     return (size_t)head;
 }
 
-/* Tokens of the chunk at `first` that pair i sees; may be negative. */
-static int32_t seen_by(const struct attention_job *job, const struct pass *p, int32_t pair,
-                       int32_t first)
+/* Tokens begin .. end - 1 of a chunk; none when end <= begin. */
+struct range {
+    int32_t begin;
+    int32_t end;
+};
+
+/* The first position that a row at `position` sees. */
+static int32_t seen_from(const struct attention_job *job, int32_t position)
 {
-    int32_t n = job->step->position[row_of(p, pair)] + 1 - first;
-    return n < CHUNK ? n : CHUNK;
+    int32_t window = job->shape->window;
+    return window > 0 && position >= window ? position - window + 1 : 0;
+}
+
+/* What pair i sees of the chunk at `first`. */
+static struct range seen_by(const struct attention_job *job, const struct pass *p, int32_t pair,
+                            int32_t first)
+{
+    int32_t position = job->step->position[row_of(p, pair)];
+    int32_t begin = seen_from(job, position) - first;
+    int32_t end = position + 1 - first;
+    return (struct range){.begin = begin > 0 ? begin : 0, .end = end < CHUNK ? end : CHUNK};
 }
 
 /* Widens keys or values of tokens first .. first + n - 1 and gives their scales. */
@@ -124,11 +139,11 @@ static void widen_span(const struct attention_job *job, const struct pass *p, bo
     }
 }
 
+/* `skip` tokens of the chunk are before any row's window. */
 static void score_chunk(const struct attention_job *job, const struct pass *p, int32_t first,
-                        int32_t n, const struct attention_room *room)
+                        int32_t skip, int32_t n, const struct attention_room *room)
 {
-    float root = 1.0f / sqrtf((float)job->shape->head_dim);
-    for (int32_t at = 0; at < n; at += SPAN) {
+    for (int32_t at = skip - skip % SPAN; at < n; at += SPAN) {
         int32_t span = n - at < SPAN ? n - at : SPAN;
         widen_span(job, p, true, first + at, span, room);
         for (int32_t i = 0; i < n_pairs(p); i++) {
@@ -136,28 +151,30 @@ static void score_chunk(const struct attention_job *job, const struct pass *p, i
             job->cpu->kern->dots(score, room->query + (size_t)i * job->padded, room->span,
                                  (size_t)span, job->padded);
             for (int32_t t = 0; t < span; t++)
-                score[t] = score[t] * room->weight[t] * root;
+                score[t] = score[t] * room->weight[t] * job->shape->score_scale;
         }
     }
 }
 
 static void weigh_chunk(const struct attention_job *job, const struct pass *p, int32_t first,
-                        int32_t n, const struct attention_room *room)
+                        int32_t skip, int32_t n, const struct attention_room *room)
 {
     memset(room->part, 0, (size_t)n_pairs(p) * job->padded * sizeof(float));
-    for (int32_t at = 0; at < n; at += SPAN) {
+    for (int32_t at = skip - skip % SPAN; at < n; at += SPAN) {
         int32_t span = n - at < SPAN ? n - at : SPAN;
         widen_span(job, p, false, first + at, span, room);
         for (int32_t i = 0; i < n_pairs(p); i++) {
-            int32_t seen = seen_by(job, p, i, first) - at;
-            seen = seen < span ? seen : span;
-            if (seen <= 0)
+            struct range seen = seen_by(job, p, i, first);
+            int32_t begin = seen.begin > at ? seen.begin - at : 0;
+            int32_t end = min32(seen.end - at, span);
+            if (end <= begin)
                 continue;
             float *score = room->score + (size_t)i * CHUNK + at;
-            for (int32_t t = 0; t < seen; t++)
+            for (int32_t t = begin; t < end; t++)
                 score[t] *= room->weight[t];
-            job->cpu->kern->weigh(room->part + (size_t)i * job->padded, score, room->span,
-                                  (size_t)seen, job->padded);
+            job->cpu->kern->weigh(room->part + (size_t)i * job->padded, score + begin,
+                                  room->span + (size_t)begin * job->padded, (size_t)(end - begin),
+                                  job->padded);
         }
     }
 }
@@ -177,23 +194,24 @@ static void merge_chunk(struct attention_room *room, int32_t pair, float most, f
 }
 
 static void attend_chunk(const struct attention_job *job, const struct pass *p, int32_t first,
-                         int32_t n, struct attention_room *room)
+                         int32_t skip, int32_t n, struct attention_room *room)
 {
     const struct cpu_kernels *kern = job->cpu->kern;
     float most[PAIRS_MAX] = {0};
     float sum[PAIRS_MAX] = {0};
-    score_chunk(job, p, first, n, room);
+    score_chunk(job, p, first, skip, n, room);
     for (int32_t i = 0; i < n_pairs(p); i++) {
-        int32_t seen = seen_by(job, p, i, first);
-        if (seen <= 0)
+        struct range seen = seen_by(job, p, i, first);
+        if (seen.end <= seen.begin)
             continue;
-        float *score = room->score + (size_t)i * CHUNK;
-        most[i] = kern->max(score, (size_t)seen);
-        sum[i] = kern->exp_sum(score, most[i], (size_t)seen);
+        float *score = room->score + (size_t)i * CHUNK + seen.begin;
+        most[i] = kern->max(score, (size_t)(seen.end - seen.begin));
+        sum[i] = kern->exp_sum(score, most[i], (size_t)(seen.end - seen.begin));
     }
-    weigh_chunk(job, p, first, n, room);
+    weigh_chunk(job, p, first, skip, n, room);
     for (int32_t i = 0; i < n_pairs(p); i++) {
-        if (seen_by(job, p, i, first) > 0)
+        struct range seen = seen_by(job, p, i, first);
+        if (seen.end > seen.begin)
             merge_chunk(room, i, most[i], sum[i], job->padded);
     }
 }
@@ -205,6 +223,8 @@ static void attend(const struct attention_job *job, const struct pass *p,
     size_t row_dim = (size_t)(s->n_heads + 2 * s->n_kv_heads) * job->dim;
     memset(room->query, 0, PAIRS_MAX * job->padded * sizeof(float));
     memset(room->total, 0, PAIRS_MAX * job->padded * sizeof(float));
+    /* Rows of a pass come in order: the first one looks back the farthest. */
+    int32_t from = seen_from(job, job->step->position[p->row]);
     int32_t context = 0;
     for (int32_t i = 0; i < n_pairs(p); i++) {
         size_t row = row_of(p, i);
@@ -216,9 +236,9 @@ static void attend(const struct attention_job *job, const struct pass *p,
         int32_t end = job->step->position[row] + 1;
         context = end > context ? end : context;
     }
-    for (int32_t first = 0; first < context; first += CHUNK) {
+    for (int32_t first = from - from % CHUNK; first < context; first += CHUNK) {
         int32_t n = context - first < CHUNK ? context - first : CHUNK;
-        attend_chunk(job, p, first, n, room);
+        attend_chunk(job, p, first, from > first ? from - first : 0, n, room);
     }
     for (int32_t i = 0; i < n_pairs(p); i++) {
         size_t row = row_of(p, i);

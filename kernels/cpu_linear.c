@@ -1,4 +1,4 @@
-/* y = x W^T, blocked for the caches.
+/* y = x W^T + bias, blocked for the caches.
  *
  * A task is a run of weight rows. It takes the activations in blocks that stay in
  * the second-level cache and, inside a block, each group of weight rows once: few
@@ -42,13 +42,24 @@ static inline void scale_sums(float *restrict y, const int32_t *restrict sum, fl
     }
 }
 
+static void scale_biased(float *restrict y, const int32_t *restrict sum, float x_scale,
+                         const struct weight *w, int32_t n, int32_t n_w, bool accumulate)
+{
+    for (int32_t i = 0; i < n_w; i++) {
+        float value = (float)sum[i] * x_scale * w->scale[n + i] + w->bias[n + i];
+        y[i] = accumulate ? y[i] + value : value;
+    }
+}
+
 static void put_q8(const struct linear_job *job, int32_t row, int32_t n, int32_t n_w,
                    const int32_t *sum)
 {
     float *y = &job->y[(size_t)row * (size_t)job->w->n + (size_t)n];
     const float *w_scale = job->w->scale + n;
     float x_scale = job->x->scale[row];
-    if (n_w < Q8_TILE_W)
+    if (job->w->bias)
+        scale_biased(y, sum, x_scale, job->w, n, n_w, job->accumulate);
+    else if (n_w < Q8_TILE_W)
         scale_sums(y, sum, x_scale, w_scale, n_w, job->accumulate);
     else if (job->accumulate)
         scale_sums(y, sum, x_scale, w_scale, Q8_TILE_W, true);
@@ -63,6 +74,7 @@ static void put_float(const struct linear_job *job, int32_t row, int32_t n, int3
     float *y = &job->y[(size_t)row * (size_t)w->n + (size_t)n];
     for (int32_t i = 0; i < n_w; i++) {
         float value = w->kind == NUM_Q8 ? sum[i] * w->scale[n + i] : sum[i];
+        value = w->bias ? value + w->bias[n + i] : value;
         y[i] = job->accumulate ? y[i] + value : value;
     }
 }

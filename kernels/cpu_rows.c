@@ -189,6 +189,19 @@ static void rotate(float *x, const float *turn, size_t half)
     }
 }
 
+/* RMSNorm of each head by itself. */
+static void norm_heads(const struct rope_job *job, float *head, int32_t n, const float *gain)
+{
+    const struct head_shape *s = job->shape;
+    size_t dim = (size_t)s->head_dim;
+    for (; n > 0; n--, head += dim) {
+        float mean = job->cpu->kern->square_sum(head, dim) / (float)s->head_dim;
+        float inverse = 1.0f / sqrtf(mean + s->norm_eps);
+        for (size_t i = 0; i < dim; i++)
+            head[i] = head[i] * inverse * gain[i];
+    }
+}
+
 /* place counts (block, kv head, slot) in storage order. */
 static void store(const struct rope_job *job, size_t place, const float *key, const float *value)
 {
@@ -217,6 +230,10 @@ static void rope_row(const struct rope_job *job, int32_t row, float *turn)
         turn[i + half] = sinf(angle);
     }
     float *heads = job->qkv + (size_t)row * (size_t)(s->n_heads + 2 * s->n_kv_heads) * dim;
+    if (s->q_norm)
+        norm_heads(job, heads, s->n_heads, s->q_norm);
+    if (s->k_norm)
+        norm_heads(job, heads + (size_t)s->n_heads * dim, s->n_kv_heads, s->k_norm);
     for (int32_t h = 0; h < s->n_heads + s->n_kv_heads; h++)
         rotate(heads + (size_t)h * dim, turn, half);
 

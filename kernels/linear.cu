@@ -1,4 +1,4 @@
-/* Matrix products y = x W^T. A warp owns one output channel and LINEAR_ROWS activation rows:
+/* Matrix products y = x W^T + bias. A warp owns one output channel and LINEAR_ROWS activation rows:
  * it reads its weight row once, 16 bytes a lane, and keeps one sum per row. At decode every
  * weight byte is read once per LINEAR_ROWS rows, so a small batch is limited by bandwidth.
  * Prompts reuse the weights through L2 only: the tensor-core tiles that they want are
@@ -19,6 +19,8 @@ struct product {
 static __device__ inline void store(const struct product &p, int row, int n, float v)
 {
     float *y = p.y + (size_t)row * (size_t)p.w.n + (size_t)n;
+    if (p.w.bias)
+        v += p.w.bias[n]; /* v left __fmul_rn or a shuffle: nothing to fuse with */
     *y = p.accumulate ? *y + v : v;
 }
 

@@ -8,15 +8,12 @@
 extern "C" {
 #endif
 
-/* SEAM between models/ and kernels/: a backend is the dozen operations a Llama
- * forward pass is made of.
- *
- * "cpu" is the definition of right; "cuda" must agree with it: to the bit where
+/* SEAM between models/ and kernels/: a backend is the dozen operations a Llama forward pass
+ * is made of. "cpu" is the definition of right; "cuda" must agree with it: to the bit where
  * the sums are integers, within a stated bound elsewhere (tests/ops_test.c).
  *
- * Compute calls return nothing. The first failure of a step is kept inside the
- * backend, the calls after it do nothing, and step_wait() reports it; so the
- * forward pass in models/llama.c stays a straight line.
+ * Compute calls return nothing. The first failure of a step is kept inside the backend, the
+ * calls after it do nothing, and step_wait() reports it; so the forward pass is a straight line.
  *
  * Batch invariance is part of the contract of every operation: what is computed
  * for a row depends on that row (and, in attention, on the keys and values it
@@ -25,7 +22,6 @@ extern "C" {
  * All pointers below are backend memory from alloc(), except where it says
  * "host". One thread at a time. */
 
-/* How numbers are stored or enter a product. */
 enum number {
     NUM_Q8,  /* int8 and a float scale: value = q * scale */
     NUM_F32, /* plain; the CUDA backend may round it to 16 bit inside a product */
@@ -46,6 +42,7 @@ struct weight {
     const int8_t *q;
     const float *scale; /* [n] NUM_Q8: one per output channel */
     const float *f;     /* NUM_F32 */
+    const float *bias;  /* [n] NULL: none */
     int32_t n;
     int32_t k;
 };
@@ -79,6 +76,11 @@ struct head_shape {
     int32_t n_kv_heads;
     int32_t head_dim; /* even */
     int32_t block_tokens;
+    int32_t window;      /* tokens that a row sees, itself among them; 0: all */
+    float score_scale;   /* of q . k: mostly 1 / sqrt(head_dim) */
+    const float *q_norm; /* [head_dim] gains of an RMSNorm of each head of q, and of k, */
+    const float *k_norm; /* before the rotation (Qwen3); NULL: none */
+    float norm_eps;
     /* [head_dim / 2] angle per position, scaling applied. Rotates half-split
      * pairs (i, i + head_dim / 2): the Hugging Face layout. */
     const float *rope_freq;
@@ -86,8 +88,7 @@ struct head_shape {
 
 struct ops {
     const char *name;
-    /* alloc() gives memory of the host: whoever loads may fill it in place, from any thread. */
-    bool host_memory;
+    bool host_memory; /* alloc() gives the host's: a loader may fill it, from any thread */
     void (*close)(struct ops *o);
 
     /* 64-byte aligned, zeroed. E_NOMEM. */
@@ -117,16 +118,16 @@ struct ops {
      * Sennrich 2019.) */
     void (*norm)(struct ops *o, const struct act *y, const float *x, const float *gain, float eps,
                  int32_t rows, int32_t dim);
-    /* y [rows][n] = x W^T, or y += with accumulate. W8A8: exact int32 sums, then
-     * (float)sum * x.scale * w.scale in this order. x->kind equals w->act. */
+    /* y [rows][n] = x W^T + bias, or y += with accumulate. W8A8: exact int32 sums, then
+     * (float)sum * x.scale * w.scale + bias in this order. x->kind equals w->act. */
     void (*linear)(struct ops *o, float *y, const struct act *x, const struct weight *w,
                    int32_t rows, bool accumulate);
-    /* qkv [rows][(n_heads + 2 * n_kv_heads) * head_dim]: rotates q in place, rotates
-     * k, stores k and v in their blocks. */
+    /* qkv [rows][(n_heads + 2 * n_kv_heads) * head_dim]: norms and rotates q in place,
+     * norms and rotates k, stores k and v in their blocks. */
     void (*rope_store)(struct ops *o, float *qkv, const struct kv_layer *kv,
                        const struct step_view *step, const struct head_shape *shape);
-    /* y [rows][n_heads * head_dim]: causal attention, scale 1/sqrt(head_dim); keys and
-     * values are read back as stored, in chunks fixed in absolute positions. */
+    /* y [rows][n_heads * head_dim]: causal attention within the window; keys and values
+     * are read back as stored, in chunks fixed in absolute positions. */
     void (*attention)(struct ops *o, float *y, const float *qkv, const struct kv_layer *kv,
                       const struct step_view *step, const struct head_shape *shape);
     /* y = x, written as y->kind. */

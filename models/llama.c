@@ -1,5 +1,6 @@
 #include "models/llama.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +48,8 @@ enum status llama_init(struct llama *l, const struct config *c, bool weights_f32
     l->shape = (struct head_shape){.n_heads = f->n_heads,
                                    .n_kv_heads = f->n_kv_heads,
                                    .head_dim = f->head_dim,
-                                   .block_tokens = BLOCK_TOKENS};
+                                   .block_tokens = BLOCK_TOKENS,
+                                   .score_scale = 1.0f / sqrtf((float)f->head_dim)};
     /* The head decides between neighbours, so its input stays unrounded. */
     l->embed = shaped(kind, NUM_F32, f->vocab, f->dim);
     l->final_norm = shaped(NUM_F32, NUM_F32, 1, f->dim);

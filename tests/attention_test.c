@@ -5,10 +5,14 @@
  * whole, in chunks or token by token, alone or in company, gives the same bits.
  * Negative space: contexts of one token, one less, one more and exactly a block
  * or 256 (the chunk of the cpu backend), blocks in shuffled order, head sizes 8 to
- * 128 and one that is no multiple of 16, one to eight query heads per kv head, a
- * long sequence beside very short ones, other sequences' blocks holding NaN. */
+ * 128 and some that are no multiple of 16, one to eight query heads per kv head, a
+ * long sequence beside very short ones, other sequences' blocks holding NaN; windows
+ * of one token, of a whole chunk, that begin inside of a chunk, that are never full;
+ * heads with norms of their own. */
 
 enum { SEQS_MAX = 6 };
+
+static const float eps = 1e-5f;
 
 struct attention_case {
     int32_t n_heads;
@@ -18,19 +22,36 @@ struct attention_case {
     enum number kind;
     int32_t n_seqs;
     int32_t context[SEQS_MAX];
+    int32_t window;
+    bool normed;        /* q and k, each by gains of its own */
+    float score_factor; /* beside 1 / sqrt(head_dim); 0: none */
 };
 
 static const struct attention_case attention_cases[] = {
-    {1, 1, 8, 16, NUM_F32, 1, {1}},
-    {4, 4, 64, 16, NUM_Q8, 2, {16, 17}},
-    {8, 1, 64, 16, NUM_Q8, 3, {1, 33, 2}},
-    {4, 2, 80, 16, NUM_F32, 2, {31, 5}},
-    {6, 2, 128, 32, NUM_Q8, 2, {32, 65}},
-    {2, 2, 10, 8, NUM_Q8, 2, {8, 9}},
-    {6, 3, 16, 64, NUM_F32, 3, {64, 150, 65}},
-    {4, 4, 64, 16, NUM_F32, 6, {1, 255, 1, 256, 257, 3}},
-    {8, 1, 128, 16, NUM_Q8, 2, {513, 1}},
+    {1, 1, 8, 16, NUM_F32, 1, {1}, .window = 0},
+    {4, 4, 64, 16, NUM_Q8, 2, {16, 17}, .window = 0},
+    {8, 1, 64, 16, NUM_Q8, 3, {1, 33, 2}, .window = 0},
+    {4, 2, 80, 16, NUM_F32, 2, {31, 5}, .window = 0},
+    {6, 2, 128, 32, NUM_Q8, 2, {32, 65}, .window = 0},
+    {2, 2, 10, 8, NUM_Q8, 2, {8, 9}, .window = 0},
+    {6, 3, 16, 64, NUM_F32, 3, {64, 150, 65}, .window = 0},
+    {4, 4, 64, 16, NUM_F32, 6, {1, 255, 1, 256, 257, 3}, .window = 0},
+    {8, 1, 128, 16, NUM_Q8, 2, {513, 1}, .window = 0},
+    {4, 1, 96, 16, NUM_Q8, 2, {70, 3}, .normed = true},
+    {2, 2, 24, 16, NUM_F32, 2, {33, 16}, .normed = true, .score_factor = 1.3f},
+    {2, 1, 32, 16, NUM_F32, 3, {5, 4, 1}, .window = 1},
+    {4, 2, 64, 16, NUM_Q8, 4, {40, 17, 16, 600}, .window = 16},
+    {2, 1, 16, 16, NUM_F32, 3, {520, 256, 257}, .window = 256},
+    {2, 1, 16, 16, NUM_F32, 2, {700, 2}, .window = 300, .normed = true},
+    {2, 2, 16, 16, NUM_F32, 1, {50}, .window = 50},
+    {2, 2, 16, 16, NUM_F32, 1, {50}, .window = 1000},
 };
+
+static float score_scale(const struct attention_case *c)
+{
+    float factor = c->score_factor > 0.0f ? c->score_factor : 1.0f;
+    return factor / sqrtf((float)c->head_dim);
+}
 
 /* All the sequences of a case, laid out in rows one after the other. */
 struct scene {
@@ -43,6 +64,7 @@ struct scene {
     int32_t *table; /* [n_seqs][table_stride] */
     float *qkv;     /* [total][row_dim] */
     float *freq;    /* [head_dim / 2] */
+    float *gain;    /* [2][head_dim] of q and of k */
     int32_t start[SEQS_MAX + 1];
 };
 
@@ -63,6 +85,7 @@ static void scene_make(struct scene *s, const struct attention_case *c)
     for (size_t i = 0; i < s->total * s->row_dim; i += 7)
         s->qkv[i] *= 8.0f;
     s->freq = calloc((size_t)c->head_dim / 2, sizeof(*s->freq));
+    s->gain = random_floats(2 * (size_t)c->head_dim, 5);
     s->table = calloc((size_t)(c->n_seqs * s->table_stride), sizeof(*s->table));
     assert_non_null(s->freq);
     assert_non_null(s->table);
@@ -82,6 +105,7 @@ static void scene_free(struct scene *s)
     free(s->table);
     free(s->qkv);
     free(s->freq);
+    free(s->gain);
 }
 
 /* Cache on the backend; everything not stored later is poison. */
@@ -152,11 +176,18 @@ static void step_run(struct rig *rig, const struct scene *s, const struct kv_lay
         .table_stride = s->table_stride,
         .kv_len_max = longest,
     };
+    size_t gain_bytes = (size_t)c->head_dim * sizeof(float);
+    float *gain = rig_put(rig, s->gain, 2 * gain_bytes);
     const struct head_shape shape = {
         .n_heads = c->n_heads,
         .n_kv_heads = c->n_kv_heads,
         .head_dim = c->head_dim,
         .block_tokens = c->block_tokens,
+        .window = c->window,
+        .score_scale = score_scale(c),
+        .q_norm = c->normed ? gain : NULL,
+        .k_norm = c->normed ? gain + c->head_dim : NULL,
+        .norm_eps = eps,
         .rope_freq = rig_put(rig, s->freq, (size_t)c->head_dim / 2 * sizeof(float)),
     };
     float *dqkv = rig_put(rig, rows, n_rows * s->row_dim * sizeof(float));
@@ -182,15 +213,27 @@ static void step_run(struct rig *rig, const struct scene *s, const struct kv_lay
     rig->o->release(rig->o, (void *)view.seq_start);
     rig->o->release(rig->o, (void *)view.block_table);
     rig->o->release(rig->o, (void *)shape.rope_freq);
+    rig->o->release(rig->o, gain);
 }
 
-/* Rotated by hand, element i of a head at a position. */
-static double rotated(const struct scene *s, const float *head, int32_t i, int32_t position)
+/* Normed and rotated by hand, element i of a head at a position. */
+static double rotated(const struct scene *s, const float *head, bool key, int32_t i,
+                      int32_t position)
 {
-    int32_t half = s->c->head_dim / 2;
+    int32_t dim = s->c->head_dim;
+    int32_t half = dim / 2;
+    const float *gain = s->gain + (key ? dim : 0);
     double angle = (double)((float)position * s->freq[i % half]);
     double a = (double)head[i % half];
     double b = (double)head[i % half + half];
+    if (s->c->normed) {
+        double sum = 0.0;
+        for (int32_t j = 0; j < dim; j++)
+            sum += (double)head[j] * (double)head[j];
+        double inverse = 1.0 / sqrt(sum / dim + (double)eps);
+        a *= inverse * (double)gain[i % half];
+        b *= inverse * (double)gain[i % half + half];
+    }
     return i < half ? a * cos(angle) - b * sin(angle) : b * cos(angle) + a * sin(angle);
 }
 
@@ -238,7 +281,7 @@ static void check_stored(const struct scene *s, const float *keys, const float *
             for (int32_t h = 0; h < c->n_heads; h++) {
                 for (int32_t i = 0; i < c->head_dim; i++) {
                     size_t e = at + (size_t)h * dim + (size_t)i;
-                    double want = rotated(s, s->qkv + at + (size_t)h * dim, i, t);
+                    double want = rotated(s, s->qkv + at + (size_t)h * dim, false, i, t);
                     assert_near((double)qkv[e], want, 2e-5, "query", e);
                 }
             }
@@ -249,8 +292,8 @@ static void check_stored(const struct scene *s, const float *keys, const float *
                 /* Magnitudes reach 8 * sqrt(2): half a step of the quantization. */
                 double step = c->kind == NUM_Q8 ? 12.0 / 127.0 / 2.0 : 0.0;
                 for (int32_t i = 0; i < c->head_dim; i++) {
-                    assert_near((double)keys[place + (size_t)i], rotated(s, key, i, t), step + 2e-5,
-                                "key", place + (size_t)i);
+                    assert_near((double)keys[place + (size_t)i], rotated(s, key, true, i, t),
+                                step + 2e-5, "key", place + (size_t)i);
                     assert_near((double)values[place + (size_t)i], (double)value[i], step + 1e-6,
                                 "value", place + (size_t)i);
                 }
@@ -267,15 +310,17 @@ static void attend_one(const struct scene *s, const float *keys, const float *va
     double *score = calloc((size_t)position + 1, sizeof(*score));
     assert_non_null(score);
     double most = -1e300;
-    for (int32_t t = 0; t <= position; t++) {
+    int32_t window = s->c->window;
+    int32_t from = window > 0 && position >= window ? position - window + 1 : 0;
+    for (int32_t t = from; t <= position; t++) {
         const float *key = keys + place_of(s, seq, kv_head, t);
         for (int32_t i = 0; i < dim; i++)
-            score[t] += (double)query[i] * (double)key[i] / sqrt((double)dim);
+            score[t] += (double)query[i] * (double)key[i] * (double)score_scale(s->c);
         most = fmax(most, score[t]);
     }
     double sum = 0.0;
     memset(out, 0, (size_t)dim * sizeof(*out));
-    for (int32_t t = 0; t <= position; t++) {
+    for (int32_t t = from; t <= position; t++) {
         const float *value = values + place_of(s, seq, kv_head, t);
         double p = exp(score[t] - most);
         sum += p;

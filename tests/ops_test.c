@@ -63,6 +63,7 @@ struct linear_case {
     bool accumulate;
     bool zero_row;
     bool lowest; /* weights of -128, which a file may hold */
+    bool bias;
 };
 
 static const struct linear_case linear_cases[] = {
@@ -80,6 +81,9 @@ static const struct linear_case linear_cases[] = {
     {.rows = 65, .n = 40, .k = 320, .accumulate = true, .zero_row = true},
     {.rows = 130, .n = 72, .k = 2048},
     {.rows = 300, .n = 9, .k = 128},
+    {.rows = 1, .n = 13, .k = 96, .bias = true},
+    {.rows = 19, .n = 50, .k = 64, .bias = true, .zero_row = true},
+    {.rows = 6, .n = 24, .k = 40, .bias = true, .accumulate = true},
 };
 
 struct linear_data {
@@ -89,6 +93,7 @@ struct linear_data {
     int8_t *w;
     float *w_scale;
     float *w_f;
+    float *bias;
     float *y;
 };
 
@@ -104,6 +109,7 @@ static struct linear_data linear_make(const struct linear_case *c, uint64_t seed
         .w = random_q8(n * k, seed + 3),
         .w_scale = random_floats(n, seed + 4),
         .w_f = random_floats(n * k, seed + 5),
+        .bias = random_floats(n, seed + 7),
         .y = random_floats(rows * n, seed + 6),
     };
     if (c->lowest)
@@ -126,6 +132,7 @@ static void linear_free(struct linear_data *d)
     free(d->w);
     free(d->w_scale);
     free(d->w_f);
+    free(d->bias);
     free(d->y);
 }
 
@@ -142,8 +149,10 @@ static float *linear_run(struct rig *rig, const struct linear_case *c, const str
     void *wq = rig_put(rig, d->w, n * k);
     void *ws = rig_put(rig, d->w_scale, n * sizeof(float));
     void *wf = rig_put(rig, d->w_f, n * k * sizeof(float));
-    const struct weight w = {
+    void *bias = rig_put(rig, d->bias, n * sizeof(float));
+    struct weight w = {
         .kind = kind, .act = act, .q = wq, .scale = ws, .f = wf, .n = c->n, .k = c->k};
+    w.bias = c->bias ? bias : NULL;
     float *y = rig_put(rig, d->y + first * n, n_rows * n * sizeof(float));
     rig_begin(rig);
     rig->o->linear(rig->o, y, &x, &w, (int32_t)n_rows, c->accumulate);
@@ -154,6 +163,7 @@ static float *linear_run(struct rig *rig, const struct linear_case *c, const str
     rig->o->release(rig->o, wq);
     rig->o->release(rig->o, ws);
     rig->o->release(rig->o, wf);
+    rig->o->release(rig->o, bias);
     return rig_take(rig, y, n_rows * n * sizeof(float));
 }
 
@@ -172,6 +182,7 @@ static void test_linear_q8(void **state)
             for (size_t j = 0; j < (size_t)c->k; j++)
                 sum += d.x[row * (size_t)c->k + j] * d.w[col * (size_t)c->k + j];
             float want = (float)sum * d.x_scale[row] * d.w_scale[col];
+            want = c->bias ? want + d.bias[col] : want;
             want = c->accumulate ? d.y[at] + want : want;
             if (y[at] != want)
                 fail_msg("case %zu [%zu]: %.9g, expected %.9g", i, at, (double)y[at], (double)want);
@@ -201,6 +212,7 @@ static void linear_float_case(struct rig *rig, size_t i, enum number kind)
             size += fabs(product);
         }
         sum += c->accumulate ? (double)d.y[at] : 0.0;
+        sum += c->bias ? (double)d.bias[col] : 0.0;
         assert_near((double)y[at], sum, size * product_bound(rig) + 1e-6, "linear", at);
     }
     free(y);
