@@ -175,6 +175,20 @@ int32_t blocks_match(struct blocks *b, struct prefix *at, const int32_t *tokens,
     return found;
 }
 
+int32_t blocks_known(const struct blocks *b, struct prefix at, const int32_t *tokens, int32_t n)
+{
+    int32_t found = 0;
+    for (; n >= b->block_tokens; n -= b->block_tokens) {
+        int32_t id = find(b, bucket_of(b, &at, tokens), &at, tokens);
+        if (id == NONE)
+            break;
+        at.last = b->block[id].ident;
+        tokens += b->block_tokens;
+        found++;
+    }
+    return found;
+}
+
 static int32_t take_one(struct blocks *b)
 {
     int32_t id = b->free_head;

@@ -26,6 +26,8 @@ void blocks_close(struct blocks *b);
  * so it must be computed. */
 int32_t blocks_match(struct blocks *b, struct prefix *at, const int32_t *tokens, int32_t n,
                      int32_t *table);
+/* How many blocks blocks_match() would find now; takes none. */
+int32_t blocks_known(const struct blocks *b, struct prefix at, const int32_t *tokens, int32_t n);
 /* All n or none. */
 bool blocks_take(struct blocks *b, int32_t n, int32_t *table) MUST_CHECK;
 /* *entry, held by this caller alone, now holds the block_tokens tokens after at. When an

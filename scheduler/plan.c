@@ -1,66 +1,19 @@
-#include "scheduler/plan.h"
-
-#include "scheduler/due.h"
+#include "scheduler/plan_priv.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Who runs, how many rows each, and what becomes of what was drawn.
+/* Requests from their coming to their end, and what becomes of what was drawn for them.
  *
- * A request is on the waiting list (no blocks) or on the running list; both are kept in one
- * order: higher priority first, then arrival. A step is made in three passes: one row for
- * everybody who decodes, then admissions as far as rows and blocks allow, then chunks of
- * prompts. A long prompt gets at most half of what is left while others want rows, so short
- * ones pass it by; what nobody else takes is its own again.
- *
- * Progress: the first of the running list is never preempted, it may take the blocks of
- * everybody else, and req_open() admits nothing that all blocks together could not hold. So
- * every step moves the first one on, and one after the other becomes the first. */
+ * A request is in the queue (no blocks) or on the running list, and moves between the two in
+ * plan_rows.c alone. Here a step's rows become a batch, and its picks tokens. */
 
-enum {
-    LONG_PROMPTS_MAX = 2, /* being read at once; the second fills what the first leaves */
-    LONG_SKIPS_MAX = 64,  /* waiting long prompts looked past in one step */
-};
+enum { LONG_STEPS = 4 /* a prompt of more steps than this is long */ };
 
-struct plan {
-    const struct model_info *info;
-    struct blocks *blocks;
-    bool prefix_cache;
-    int32_t rows_max;
-    int32_t rows_long; /* more rows than this to go is a long prompt */
-    int32_t running_max;
-    int32_t live_max;
-
-    struct link waiting;
-    struct link running;
-    struct link news;
-    int32_t n_waiting;
-    int32_t n_running;
-    int32_t n_yielded;
-    uint64_t arrivals;
-    struct due due;
-    struct sched_stats stats;
-
-    /* The step being made or run. */
-    int32_t n_rows;
-    int32_t n_seqs;
-    int32_t n_picks;
-    struct sched_req **step; /* [running_max] requests in row order */
-    int32_t *token;          /* [rows_max] */
-    int32_t *position;       /* [rows_max] */
-    int32_t *seq_start;      /* [running_max + 1] */
-    int32_t *block_table;    /* [running_max][blocks of the longest request] */
-    struct pick *pick;       /* [running_max] */
-};
-
-/* What the requests on the running list still want of this step. */
-struct demand {
-    int32_t rows;
-    int32_t rows_left;
-    int32_t blocks; /* to hold every token they have now */
-    int32_t n_long;
-};
+/* How much one request moves the factor between predicted and actual time. */
+#define TTFT_LEARN 32.0
 
 /* The plan: memory. */
 
@@ -74,15 +27,17 @@ enum status plan_open(struct plan **out, const struct model_info *info,
     struct plan *p = calloc(1, sizeof(*p));
     if (!p)
         return E_NOMEM;
-    link_init(&p->waiting);
     link_init(&p->running);
     link_init(&p->news);
     p->info = info;
     p->prefix_cache = opt->prefix_cache;
     p->rows_max = opt->step_rows_max;
-    p->rows_long = opt->step_rows_max / 2;
+    p->rows_long = opt->long_rows ? opt->long_rows : LONG_STEPS * opt->step_rows_max;
+    p->rows_free = opt->free_rows;
+    p->slo_ns = opt->ttft_slo_ns;
     p->running_max = min32(opt->step_seqs_max, opt->step_rows_max);
     p->live_max = opt->live_max;
+    p->stats.ttft_scale = 1;
 
     size_t n_seqs = (size_t)p->running_max;
     size_t n_rows = (size_t)p->rows_max;
@@ -106,6 +61,9 @@ enum status plan_open(struct plan **out, const struct model_info *info,
     err = due_open(&p->due, opt->live_max);
     if (err)
         goto fail;
+    err = queue_open(&p->queue, opt->live_max);
+    if (err)
+        goto fail;
     *out = p;
     return OK;
 fail:
@@ -117,6 +75,7 @@ void plan_close(struct plan *p)
 {
     if (!p)
         return;
+    queue_close(&p->queue);
     due_close(&p->due);
     free(p->pick);
     free(p->block_table);
@@ -130,34 +89,29 @@ void plan_close(struct plan *p)
 
 /* The two queues. */
 
-static struct sched_req *req_of(const struct link *queue)
+/* Prompt tokens to compute, but for those that the prefix cache has now. */
+static int32_t prompt_left(const struct plan *p, const struct sched_req *r)
 {
-    return CONTAINER_OF(queue, struct sched_req, queue);
-}
-
-/* Newcomers belong near the end, so the search starts there. */
-static void insert_back(struct link *list, struct sched_req *r)
-{
-    struct link *place = list;
-    while (place->prev != list && req_before(r, req_of(place->prev)))
-        place = place->prev;
-    link_before(place, &r->queue);
-}
-
-/* What was running belongs near the front of the waiting. */
-static void insert_front(struct link *list, struct sched_req *r)
-{
-    struct link *place = list->next;
-    while (place != list && !req_before(r, req_of(place)))
-        place = place->next;
-    link_before(place, &r->queue);
+    if (!p->prefix_cache)
+        return r->n;
+    return r->n - p->info->block_tokens * blocks_known(p->blocks, r->prefix, r->tokens, r->n - 1);
 }
 
 void plan_add(struct plan *p, struct sched_req *r)
 {
+    uint64_t came = r->timing.submitted_ns;
     r->arrival = p->arrivals++;
-    insert_back(&p->waiting, r);
-    p->n_waiting++;
+    r->n_left = prompt_left(p, r);
+    r->is_long = r->n_left > p->rows_long;
+    r->slo_ns = r->params.ttft_slo_ns ? r->params.ttft_slo_ns : p->slo_ns;
+    r->has_wish = r->slo_ns > 0;
+    r->predicted_ns = cost_ttft(plan_stats(p), r->n_left);
+    r->start_by = came + QUEUE_PATIENCE_NS;
+    if (r->has_wish) {
+        uint64_t own_ns = (uint64_t)cost_prompt(&p->cost, r->n - r->n_left, r->n_left);
+        r->start_by = came + r->slo_ns - (own_ns < r->slo_ns ? own_ns : r->slo_ns);
+    }
+    queue_add(&p->queue, r);
     due_add(&p->due, r);
 }
 
@@ -176,8 +130,7 @@ struct sched_req *plan_news(struct plan *p)
     return CONTAINER_OF(first, struct sched_req, news);
 }
 
-/* The cache will name what was sealed; nothing else of the work is kept. */
-static void give_blocks_back(struct plan *p, struct sched_req *r)
+void plan_give_blocks_back(struct plan *p, struct sched_req *r)
 {
     blocks_drop(p->blocks, r->table, r->n_table);
     r->n_table = 0;
@@ -189,12 +142,14 @@ static void give_blocks_back(struct plan *p, struct sched_req *r)
 void plan_end(struct plan *p, struct sched_req *r, enum sched_finish why)
 {
     assert(r->ending == SCHED_RUNNING);
-    if (r->running)
+    if (r->running) {
         p->n_running--;
-    else
-        p->n_waiting--;
-    give_blocks_back(p, r);
-    link_remove(&r->queue);
+        link_remove(&r->queue);
+    } else {
+        queue_remove(&p->queue, r);
+    }
+    queue_leave(&p->queue, r);
+    plan_give_blocks_back(p, r);
     due_remove(&p->due, r);
     r->running = false;
     r->n_step = 0;
@@ -205,218 +160,19 @@ void plan_end(struct plan *p, struct sched_req *r, enum sched_finish why)
 void plan_fail_all(struct plan *p)
 {
     while (!link_alone(&p->running))
-        plan_end(p, req_of(p->running.next), SCHED_FAILED);
-    while (!link_alone(&p->waiting))
-        plan_end(p, req_of(p->waiting.next), SCHED_FAILED);
+        plan_end(p, plan_req_of(p->running.next), SCHED_FAILED);
+    for (struct sched_req *r; (r = queue_any(&p->queue));)
+        plan_end(p, r, SCHED_FAILED);
 }
 
-static void move_to_waiting(struct plan *p, struct sched_req *r)
+void plan_put_back(struct plan *p, struct sched_req *r)
 {
     link_remove(&r->queue);
-    insert_front(&p->waiting, r);
     r->running = false;
     r->yielded = false;
+    r->n_left = r->n;
     p->n_running--;
-    p->n_waiting++;
-}
-
-/* Giving out blocks. */
-
-static int32_t blocks_for(const struct plan *p, int32_t n_tokens)
-{
-    return (n_tokens + p->info->block_tokens - 1) / p->info->block_tokens;
-}
-
-/* Least priority, then least work lost, then last come; never the first of the list. */
-static struct sched_req *victim(struct plan *p)
-{
-    struct sched_req *worst = NULL;
-    for (struct link *l = p->running.next->next; l != &p->running; l = l->next) {
-        struct sched_req *r = req_of(l);
-        if (r->yielded)
-            continue;
-        if (!worst || r->params.priority < worst->params.priority || r->n_cached <= worst->n_cached)
-            worst = r;
-    }
-    return worst;
-}
-
-/* It stays on the list until the plan is made, so that no walk loses its place. */
-static void preempt(struct plan *p, struct sched_req *r)
-{
-    give_blocks_back(p, r);
-    p->n_rows -= r->n_step;
-    r->n_step = 0;
-    r->n_preempted++;
-    r->yielded = true;
-    p->n_yielded++;
-    p->stats.preemptions++;
-}
-
-/* Blocks for the first n_tokens of r, at the cost of others; false: at its own. */
-static bool secure(struct plan *p, struct sched_req *r, int32_t n_tokens)
-{
-    int32_t want = blocks_for(p, n_tokens) - r->n_table;
-    while (want > 0 && !blocks_take(p->blocks, want, r->table + r->n_table)) {
-        struct sched_req *v = victim(p);
-        assert(v);
-        preempt(p, v);
-        if (v == r)
-            return false;
-    }
-    r->n_table += want > 0 ? want : 0;
-    return true;
-}
-
-static void grant(struct plan *p, struct sched_req *r, int32_t rows)
-{
-    if (rows < 1 || !secure(p, r, r->n_cached + r->n_step + rows))
-        return;
-    r->n_step += rows;
-    p->n_rows += rows;
-}
-
-/* Making a step. */
-
-static int32_t rows_wanted(const struct sched_req *r)
-{
-    return r->yielded ? 0 : r->n - r->n_cached - r->n_step;
-}
-
-static bool is_long(const struct plan *p, const struct sched_req *r)
-{
-    return r->n - r->n_cached > p->rows_long;
-}
-
-/* Takes from the prefix cache what follows the blocks r has; tokens gained. Others may be
- * reading the same prompt, so this pays at every chunk, not only at the first. */
-static int32_t match(struct plan *p, struct sched_req *r)
-{
-    int32_t block_tokens = p->info->block_tokens;
-    if (!p->prefix_cache || r->n_table != r->n_sealed)
-        return 0;
-    int32_t found = blocks_match(p->blocks, &r->prefix, r->tokens + r->n_cached,
-                                 r->n - 1 - r->n_cached, r->table + r->n_table);
-    r->n_table += found;
-    r->n_sealed += found;
-    r->n_cached += found * block_tokens;
-    return found * block_tokens;
-}
-
-/* Work saved after a preemption was done here before: that is no hit. */
-static void count_hit(struct plan *p, struct sched_req *r, int32_t n_tokens)
-{
-    if (r->n_preempted > 0)
-        return;
-    r->timing.n_cached += n_tokens;
-    p->stats.prefix_hit_tokens += (uint64_t)n_tokens;
-}
-
-static void demand_add(const struct plan *p, struct demand *d, const struct sched_req *r)
-{
-    if (r->yielded)
-        return;
-    d->blocks += blocks_for(p, r->n) - r->n_table;
-    if (!is_long(p, r))
-        d->rows += rows_wanted(r);
-    else if (d->n_long++ == 0)
-        d->rows += (d->rows_left + 1) / 2;
-}
-
-/* One spare block per running request lets it grow for a while before anybody must be
- * preempted for it. Alone, a request always fits, by its n_max. */
-static bool admit(struct plan *p, struct sched_req *r, struct demand *d)
-{
-    int32_t n_hit = match(p, r);
-    int32_t want = blocks_for(p, min32(r->n + 1, r->n_max)) - r->n_table;
-    if (want + d->blocks + p->n_running > blocks_available(p->blocks)) {
-        give_blocks_back(p, r);
-        return false;
-    }
-    count_hit(p, r, n_hit);
-    if (p->prefix_cache && r->n_preempted == 0)
-        p->stats.prefix_query_tokens += (uint64_t)r->n_prompt;
-    link_remove(&r->queue);
-    insert_back(&p->running, r);
-    r->running = true;
-    p->n_running++;
-    p->n_waiting--;
-    demand_add(p, d, r);
-    return true;
-}
-
-/* In order, and nobody overtakes one that lacks blocks, or it would starve. Only a long
- * prompt that has to wait for another one is passed by. */
-static void admit_waiting(struct plan *p, struct demand *d)
-{
-    int32_t skipped = 0;
-    struct link *next;
-    for (struct link *l = p->waiting.next; l != &p->waiting; l = next) {
-        next = l->next;
-        if (p->n_running == p->running_max || d->rows >= d->rows_left)
-            break;
-        if (is_long(p, req_of(l)) && d->n_long >= LONG_PROMPTS_MAX) {
-            if (++skipped == LONG_SKIPS_MAX)
-                break;
-            continue;
-        }
-        if (!admit(p, req_of(l), d))
-            break;
-    }
-}
-
-static void grant_decodes(struct plan *p)
-{
-    for (struct link *l = p->running.next; l != &p->running; l = l->next) {
-        struct sched_req *r = req_of(l);
-        if (rows_wanted(r) == 1)
-            grant(p, r, 1);
-    }
-}
-
-static void grant_chunks(struct plan *p)
-{
-    bool long_served = false;
-    for (struct link *l = p->running.next; l != &p->running; l = l->next) {
-        struct sched_req *r = req_of(l);
-        int32_t most = p->rows_max - p->n_rows;
-        if (rows_wanted(r) > 1)
-            count_hit(p, r, match(p, r));
-        if (rows_wanted(r) > 0 && is_long(p, r)) {
-            most = long_served ? 0 : (most + 1) / 2;
-            long_served = true;
-        }
-        grant(p, r, min32(most, rows_wanted(r)));
-    }
-    for (struct link *l = p->running.next; l != &p->running; l = l->next)
-        grant(p, req_of(l), min32(p->rows_max - p->n_rows, rows_wanted(req_of(l))));
-}
-
-static void sweep_yielded(struct plan *p)
-{
-    struct link *next;
-    for (struct link *l = p->running.next; p->n_yielded > 0; l = next) {
-        next = l->next;
-        if (!req_of(l)->yielded)
-            continue;
-        move_to_waiting(p, req_of(l));
-        p->n_yielded--;
-    }
-}
-
-static void grant_rows(struct plan *p)
-{
-    grant_decodes(p);
-    struct demand d = {.rows_left = p->rows_max - p->n_rows};
-    for (struct link *l = p->running.next; l != &p->running; l = l->next)
-        demand_add(p, &d, req_of(l));
-    /* A newcomer would only take the blocks that somebody has just lost. */
-    if (p->n_yielded == 0)
-        admit_waiting(p, &d);
-    if (d.rows > 0)
-        grant_chunks(p);
-    if (p->n_yielded > 0)
-        sweep_yielded(p);
+    queue_return(&p->queue, r);
 }
 
 /* The batch. */
@@ -428,7 +184,7 @@ static int32_t gather(struct plan *p)
     p->n_seqs = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (struct link *l = p->running.next; l != &p->running; l = l->next) {
-            struct sched_req *r = req_of(l);
+            struct sched_req *r = plan_req_of(l);
             if (r->n_step == 0 || (r->n - r->n_cached > 1) != (pass == 1))
                 continue;
             p->step[p->n_seqs++] = r;
@@ -468,9 +224,11 @@ static void fill(struct plan *p, uint64_t now, struct model_batch *b)
     int32_t stride = gather(p);
     int32_t row = 0;
     p->n_picks = 0;
+    p->shape.context = 0;
     for (int32_t i = 0; i < p->n_seqs; i++) {
         struct sched_req *r = p->step[i];
         p->seq_start[i] = row;
+        p->shape.context += (int64_t)r->n_step * (r->n_cached + r->n_step / 2);
         fill_seq(p, r, row, p->block_table + (size_t)i * (size_t)stride, stride);
         row += r->n_step;
         if (!r->timing.scheduled_ns)
@@ -478,6 +236,8 @@ static void fill(struct plan *p, uint64_t now, struct model_batch *b)
     }
     p->seq_start[p->n_seqs] = row;
     assert(row == p->n_rows);
+    p->shape.n_draws = p->n_picks;
+    p->shape.n_reads = p->n_rows - p->n_picks;
     *b = (struct model_batch){
         .n_rows = p->n_rows,
         .n_seqs = p->n_seqs,
@@ -497,7 +257,7 @@ int32_t plan_step(struct plan *p, uint64_t now, struct model_batch *b)
     while ((late = due_first(&p->due, now)))
         plan_end(p, late, SCHED_EXPIRED);
     p->n_rows = 0;
-    grant_rows(p);
+    plan_rows(p, now);
     fill(p, now, b);
     assert(p->n_rows > 0 || plan_idle(p));
     return p->n_rows;
@@ -515,6 +275,26 @@ static void seal_full(struct plan *p, struct sched_req *r)
                     r->table + r->n_sealed);
 }
 
+/* The first token has come: how well was it foreseen? */
+static void judge_prediction(struct plan *p, const struct sched_req *r, uint64_t now)
+{
+    struct sched_stats *s = &p->stats;
+    uint64_t actual = now - r->timing.submitted_ns;
+    uint64_t predicted = r->predicted_ns;
+    if (r->slo_ns && actual <= r->slo_ns)
+        s->slo_met++;
+    else if (r->slo_ns)
+        s->slo_missed++;
+    if (!predicted)
+        return;
+    s->ttft_n++;
+    s->ttft_predicted_ns += predicted;
+    s->ttft_actual_ns += actual;
+    s->ttft_error_ns += actual > predicted ? actual - predicted : predicted - actual;
+    double ratio = fmin(4, fmax(0.25, (double)actual / (double)predicted));
+    s->ttft_scale = fmin(8, fmax(0.125, s->ttft_scale * (1 + (ratio - 1) / TTFT_LEARN)));
+}
+
 static void accept(struct plan *p, struct sched_req *r, const struct picked *picked, uint64_t now)
 {
     if (picked->token == PICKED_NONE || req_ends(r, p->info, picked->token)) {
@@ -527,8 +307,11 @@ static void accept(struct plan *p, struct sched_req *r, const struct picked *pic
         req_count(r, picked->token, false);
     r->tokens[r->n++] = picked->token;
     r->timing.last_ns = now;
-    if (!r->timing.first_ns)
+    if (!r->timing.first_ns) {
         r->timing.first_ns = now;
+        judge_prediction(p, r, now);
+    }
+    queue_charge(&p->queue, r, 1);
     p->stats.tokens_out++;
     tell(p, r);
     if (r->n == r->n_max)
@@ -559,6 +342,11 @@ static void count_step(struct plan *p)
     p->stats.step_rows += (uint64_t)p->n_rows;
 }
 
+void plan_measure(struct plan *p, uint64_t step_ns)
+{
+    cost_learn(&p->cost, &p->shape, step_ns);
+}
+
 void plan_commit(struct plan *p, uint64_t now, const struct picked *picked)
 {
     int32_t i_pick = 0;
@@ -584,10 +372,10 @@ void plan_fail(struct plan *p)
         plan_end(p, p->step[i], SCHED_FAILED);
     for (struct link *l = p->running.next; l != &p->running; l = next) {
         next = l->next;
-        give_blocks_back(p, req_of(l));
-        req_of(l)->n_preempted++;
+        plan_give_blocks_back(p, plan_req_of(l));
+        plan_req_of(l)->n_preempted++;
         p->stats.preemptions++;
-        move_to_waiting(p, req_of(l));
+        plan_put_back(p, plan_req_of(l));
     }
 }
 
@@ -595,37 +383,38 @@ void plan_fail(struct plan *p)
 
 bool plan_idle(const struct plan *p)
 {
-    return p->n_running == 0 && p->n_waiting == 0;
+    return p->n_running == 0 && p->queue.n_waiting == 0;
 }
 
 const struct sched_stats *plan_stats(struct plan *p)
 {
-    p->stats.waiting = p->n_waiting;
-    p->stats.running = p->n_running;
-    p->stats.blocks_used = blocks_held(p->blocks);
-    p->stats.blocks_total = p->info->n_blocks;
-    p->stats.block_tokens = p->info->block_tokens;
-    return &p->stats;
+    struct sched_stats *s = &p->stats;
+    double token_ns = cost_read(&p->cost, 0);
+    s->waiting = p->queue.n_waiting;
+    s->waiting_tokens = p->queue.n_tokens;
+    s->running = p->n_running;
+    s->seats = p->running_max;
+    s->token_ns = (uint64_t)token_ns;
+    s->backlog_ns = (uint64_t)((double)(p->queue.n_tokens + p->n_reading) * token_ns);
+    s->blocks_used = blocks_held(p->blocks);
+    s->blocks_total = p->info->n_blocks;
+    s->block_tokens = p->info->block_tokens;
+    return s;
 }
 
 bool plan_check(const struct plan *p)
 {
     int64_t n_refs = 0;
     int32_t n_running = 0;
-    int32_t n_waiting = 0;
     bool sound = true;
     for (const struct link *l = p->running.next; l != &p->running; l = l->next) {
-        const struct sched_req *r = req_of(l);
+        const struct sched_req *r = plan_req_of(l);
         n_running++;
         n_refs += r->n_table;
         sound = sound && r->running && !r->yielded && r->n_cached < r->n && r->n < r->n_max &&
                 r->n_sealed * p->info->block_tokens <= r->n_cached &&
-                r->n_table >= blocks_for(p, r->n_cached);
+                r->n_table >= plan_blocks_for(p, r->n_cached);
     }
-    for (const struct link *l = p->waiting.next; l != &p->waiting; l = l->next) {
-        n_waiting++;
-        sound = sound && !req_of(l)->running && req_of(l)->n_table == 0;
-    }
-    return sound && n_running == p->n_running && n_waiting == p->n_waiting &&
-           n_waiting <= p->live_max && blocks_check(p->blocks, n_refs);
+    return sound && n_running == p->n_running && p->queue.n_waiting <= p->live_max &&
+           queue_check(&p->queue) && blocks_check(p->blocks, n_refs);
 }

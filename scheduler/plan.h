@@ -19,6 +19,7 @@ enum status plan_open(struct plan **out, const struct model_info *info,
                       const struct sched_options *opt) MUST_CHECK;
 void plan_close(struct plan *p);
 
+/* r->timing.submitted_ns is when it came. */
 void plan_add(struct plan *p, struct sched_req *r);
 /* Ends a request between steps; its whole blocks stay in the prefix cache. */
 void plan_end(struct plan *p, struct sched_req *r, enum sched_finish why);
@@ -27,6 +28,9 @@ void plan_fail_all(struct plan *p);
 /* Ends what is past its deadline, then fills b with pointers into the plan's own arrays,
  * good until the next plan_step(). Returns the rows; 0 exactly when no request is left. */
 int32_t plan_step(struct plan *p, uint64_t now, struct model_batch *b);
+/* What the step before this call took: rows and chunks of the next follow from it, and what
+ * is predicted, never a token. Before the commit; without it nothing is known of cost. */
+void plan_measure(struct plan *p, uint64_t step_ns);
 /* Exactly one of the two after each step that had rows. picked: one per pick. */
 void plan_commit(struct plan *p, uint64_t now, const struct picked *picked);
 void plan_fail(struct plan *p);

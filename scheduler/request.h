@@ -6,6 +6,11 @@
 #include "scheduler/blocks.h"
 #include "scheduler/sched.h"
 
+struct client;
+
+/* What a request without a TTFT objective may wait before those who have one stand behind it. */
+#define QUEUE_PATIENCE_NS 10000000000u
+
 /* One request as the scheduler sees it: a log of tokens, the blocks that hold what was
  * computed of it, and its places on the lists of the two threads. */
 
@@ -34,6 +39,14 @@ struct sched_req {
     enum sched_finish ending; /* becomes finish when published */
     int32_t stop_token;       /* that ended it, -1: none of its own */
     uint64_t arrival;         /* order of plan_add() */
+    struct client *owner;     /* whose account is charged, of queue.c */
+    bool returned;            /* waits after it has been running */
+    bool is_long;             /* its prompt was, when it came */
+    bool has_wish;            /* an objective that may still be met */
+    int32_t n_left;           /* prompt tokens to compute, as known when it came to wait */
+    uint64_t slo_ns;          /* from submit to the first token, 0: none */
+    uint64_t start_by;        /* latest start that meets the objective; the order of waiting */
+    uint64_t predicted_ns;    /* from submit to the first token, when it came */
     struct prefix prefix;     /* names the sealed blocks table[0 .. n_sealed) */
     struct sched_timing timing;
     struct link queue; /* waiting or running */

@@ -1,6 +1,7 @@
 #include "scheduler/sched.h"
 
 #include "models/model.h"
+#include "scheduler/admit.h"
 #include "scheduler/plan.h"
 
 #include <assert.h>
@@ -41,12 +42,14 @@ struct sched {
     struct link cancels;
     struct link ready;
     int32_t n_inbox;
+    int64_t n_inbox_tokens;
+    uint64_t refused[SCHED_REASONS];
     bool closing;
     bool wake_wanted; /* the last poll found nothing */
     struct sched_stats stats;
 
     /* The client's own. */
-    int32_t live_max;
+    struct sched_options limits;
     int32_t n_live;
 };
 
@@ -60,6 +63,7 @@ static void run_step(struct sched *s, const struct model_batch *b)
     uint64_t end = now_ns();
     s->step_ns += end - start;
     if (!err) {
+        plan_measure(s->plan, end - start);
         plan_commit(s->plan, end, s->picked);
         return;
     }
@@ -99,6 +103,7 @@ static bool take_work(struct sched *s, struct link *inbox, struct link *cancels)
     link_move_all(&s->inbox, inbox);
     link_move_all(&s->cancels, cancels);
     s->n_inbox = 0;
+    s->n_inbox_tokens = 0;
     bool go_on = !s->closing;
     pthread_mutex_unlock(&s->mutex);
     return go_on;
@@ -184,7 +189,7 @@ enum status sched_open(struct sched **out, struct model *m, const struct sched_o
     s->wake = wake;
     s->wake_arg = wake_arg;
     s->wake_wanted = true;
-    s->live_max = opt->live_max;
+    s->limits = *opt;
     enum status err = plan_open(&s->plan, s->info, opt);
     if (err)
         goto fail;
@@ -230,6 +235,21 @@ static bool engine_failed(struct sched *s)
     return failed;
 }
 
+enum status sched_admit(struct sched *s, const struct sched_params *p, int32_t n_prompt,
+                        struct sched_refusal *out)
+{
+    struct sched_stats stats;
+    sched_stats(s, &stats);
+    if (stats.failed)
+        return E_DEVICE;
+    if (admit_judge(&s->limits, &stats, p->ttft_slo_ns, s->n_live, n_prompt, out))
+        return OK;
+    pthread_mutex_lock(&s->mutex);
+    s->refused[out->reason]++;
+    pthread_mutex_unlock(&s->mutex);
+    return E_AGAIN;
+}
+
 static void hand_over(struct sched *s, struct sched_req **r, int32_t n)
 {
     uint64_t now = now_ns();
@@ -240,6 +260,7 @@ static void hand_over(struct sched *s, struct sched_req **r, int32_t n)
     for (int32_t i = 0; i < n; i++)
         link_before(&s->inbox, &r[i]->inbox);
     s->n_inbox += n;
+    s->n_inbox_tokens += (int64_t)n * r[0]->n_prompt;
     pthread_cond_signal(&s->work);
     pthread_mutex_unlock(&s->mutex);
 }
@@ -255,7 +276,7 @@ enum status sched_submit_many(struct sched *s, const struct sched_params *p, con
     memset(out, 0, (size_t)n * sizeof(*out));
     if (engine_failed(s))
         return E_DEVICE;
-    if (n > s->live_max - s->n_live)
+    if (n > s->limits.live_max - s->n_live)
         return E_AGAIN;
     for (int32_t i = 0; i < n && !err; i++) {
         each.sampling.seed = p->sampling.seed + (uint64_t)i;
@@ -349,5 +370,7 @@ void sched_stats(struct sched *s, struct sched_stats *out)
     pthread_mutex_lock(&s->mutex);
     *out = s->stats;
     out->waiting += s->n_inbox;
+    out->waiting_tokens += s->n_inbox_tokens;
+    memcpy(out->refused, s->refused, sizeof(out->refused));
     pthread_mutex_unlock(&s->mutex);
 }

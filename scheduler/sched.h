@@ -3,6 +3,7 @@
 
 #include "kernels/base.h"
 #include "kernels/sampling.h"
+#include "scheduler/load.h"
 
 /* SEAM between server/ and scheduler/: the engine thread and the two ways across.
  *
@@ -33,6 +34,10 @@ struct sched_options {
     int32_t step_seqs_max; /* sequences per step; not more than the model's */
     int32_t step_rows_max; /* token rows per step: decodes first, prompts fill the rest */
     bool prefix_cache;
+    int64_t queue_tokens_max; /* prompt tokens that may wait; 0: no bound */
+    uint64_t ttft_slo_ns;     /* objective of requests that bring none; 0: none */
+    int32_t free_rows;        /* rows that cost the device about as much as one; 0: measured */
+    int32_t long_rows;        /* more prompt tokens to compute are a long prompt; 0: chosen */
 };
 
 struct sched_params {
@@ -62,23 +67,6 @@ struct sched_timing {
     int32_t n_cached;      /* prompt tokens served from the prefix cache */
 };
 
-struct sched_stats {
-    int32_t waiting;
-    int32_t running;
-    int32_t blocks_used; /* held by requests; cached ones count as free */
-    int32_t blocks_total;
-    int32_t block_tokens;
-    uint64_t steps;
-    uint64_t step_rows; /* sum over steps */
-    uint64_t step_ns;   /* time inside the model */
-    uint64_t tokens_in; /* prompt tokens computed */
-    uint64_t tokens_out;
-    uint64_t prefix_query_tokens;
-    uint64_t prefix_hit_tokens;
-    uint64_t preemptions;
-    bool failed; /* the device is lost: every submit is refused with E_DEVICE */
-};
-
 /* Called on the engine thread when the first news appear after a poll found none.
  * Must not block and must not call back into sched: uv_async_send() fits. */
 typedef void (*sched_wake_fn)(void *arg);
@@ -89,6 +77,12 @@ enum status sched_open(struct sched **out, struct model *m, const struct sched_o
                        sched_wake_fn wake, void *wake_arg) MUST_CHECK;
 /* Every request must have been released. Joins the thread. NULL is fine. */
 void sched_close(struct sched *s);
+
+/* Before a prompt is tokenized: would a request with these params and about n_prompt tokens
+ * be taken? E_AGAIN fills out; E_DEVICE as below. Holds no place: what comes in between may
+ * still make sched_submit() say E_AGAIN. */
+enum status sched_admit(struct sched *s, const struct sched_params *p, int32_t n_prompt,
+                        struct sched_refusal *out) MUST_CHECK;
 
 /* Copies prompt and params. E_AGAIN: live_max reached. E_INVALID: can never be served,
  * whatever the load: the prompt is empty or does not leave room for the answer's first token,

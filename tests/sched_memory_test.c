@@ -29,9 +29,13 @@ static int counted_thread(pthread_t *thread, const pthread_attr_t *attr, void *(
 
 #define calloc         counted_calloc
 #define pthread_create counted_thread
+#include "scheduler/admit.c"
 #include "scheduler/blocks.c"
+#include "scheduler/cost.c"
 #include "scheduler/due.c"
 #include "scheduler/plan.c"
+#include "scheduler/plan_rows.c"
+#include "scheduler/queue.c"
 #include "scheduler/request.c"
 #include "scheduler/sched.c"
 #undef calloc

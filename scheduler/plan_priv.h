@@ -1,0 +1,70 @@
+#ifndef SCHEDULER_PLAN_PRIV_H
+#define SCHEDULER_PLAN_PRIV_H
+
+#include "scheduler/cost.h"
+#include "scheduler/due.h"
+#include "scheduler/plan.h"
+#include "scheduler/queue.h"
+
+/* What the two files of the planner share: plan.c keeps requests and makes batches,
+ * plan_rows.c decides who gets how many rows of a step. */
+
+struct plan {
+    const struct model_info *info;
+    struct blocks *blocks;
+    bool prefix_cache;
+    int32_t rows_max;
+    int32_t rows_long; /* more rows than this to go is a long prompt */
+    int32_t rows_free; /* cost as much as one, or 0 */
+    int32_t running_max;
+    int32_t live_max;
+
+    struct queue queue;
+    struct link running;
+    struct link news;
+    int32_t n_running;
+    int32_t n_yielded;
+    int64_t n_reading; /* prompt tokens left after this step, of those that run */
+    uint64_t arrivals;
+    uint64_t slo_ns; /* of requests that bring none */
+    struct due due;
+    struct cost cost;
+    struct sched_stats stats;
+    struct step_shape shape; /* of the step being made or run */
+    uint64_t left_ns;        /* when somebody last left a queue that was not empty, or 0 */
+
+    /* The first in the queue lacked so many blocks: not tried again before there are. */
+    const struct sched_req *stuck;
+    int32_t stuck_blocks;
+    int32_t stuck_steps;
+
+    /* The step being made or run. */
+    int32_t n_rows;
+    int32_t n_seqs;
+    int32_t n_picks;
+    struct sched_req **step; /* [running_max] requests in row order */
+    int32_t *token;          /* [rows_max] */
+    int32_t *position;       /* [rows_max] */
+    int32_t *seq_start;      /* [running_max + 1] */
+    int32_t *block_table;    /* [running_max][blocks of the longest request] */
+    struct pick *pick;       /* [running_max] */
+};
+
+static inline struct sched_req *plan_req_of(const struct link *queue)
+{
+    return CONTAINER_OF(queue, struct sched_req, queue);
+}
+
+static inline int32_t plan_blocks_for(const struct plan *p, int32_t n_tokens)
+{
+    return (n_tokens + p->info->block_tokens - 1) / p->info->block_tokens;
+}
+
+/* The cache will name what was sealed; nothing else of the work is kept. */
+void plan_give_blocks_back(struct plan *p, struct sched_req *r);
+/* From the running list to the waiting; it has no blocks any more. */
+void plan_put_back(struct plan *p, struct sched_req *r);
+/* Sets n_step of everybody on the running list, and who is on it. */
+void plan_rows(struct plan *p, uint64_t now);
+
+#endif

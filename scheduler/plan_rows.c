@@ -1,0 +1,338 @@
+#include "scheduler/plan_priv.h"
+
+#include <assert.h>
+
+/* Who gets how many rows of a step.
+ *
+ * One row for everybody who decodes, then admissions as far as rows and blocks allow, then
+ * chunks of prompts. While somebody decodes, chunks may make a step longer by a part of what
+ * the decodes alone cost: one part for each short prompt and one for all long ones, so that a
+ * stranger's long prompt is hardly felt and many short ones do not wait in vain. A long prompt
+ * gets at most half of what is left while others want rows, so short ones pass it by; what
+ * nobody else takes is its own again.
+ *
+ * The running list is in one order, higher priority first, then arrival. Progress: its first
+ * is never preempted, it may take the blocks of everybody else, and req_open() admits nothing
+ * that all blocks together could not hold. So every step moves the first one on, and one
+ * after the other becomes the first. */
+
+enum {
+    LONG_PROMPTS_MAX = 2, /* being read at once; the second fills what the first leaves */
+    STUCK_STEPS_MAX = 64, /* steps until one that lacked blocks is looked at again anyway */
+    STEPS_KNOWN_MIN = 8,  /* fewer say nothing of what rows cost */
+    LEAVE_SAMPLES = 32,   /* over so many is averaged how fast the queue moves */
+};
+
+/* What the requests on the running list still want of this step. */
+struct demand {
+    int32_t rows;
+    int32_t rows_left;
+    int32_t blocks; /* to hold every token they have now */
+    int32_t n_long;
+    int32_t n_short;  /* prompts being read */
+    int32_t position; /* of the first of these */
+    bool urgent;      /* an objective is at stake */
+};
+
+static struct sched_req *next_of(const struct plan *p, const struct sched_req *r)
+{
+    return r->queue.next == &p->running ? NULL : plan_req_of(r->queue.next);
+}
+
+static struct sched_req *first_of(const struct plan *p)
+{
+    return link_alone(&p->running) ? NULL : plan_req_of(p->running.next);
+}
+
+/* Giving out blocks. */
+
+/* Least priority, then least work lost, then last come; never the first of the list. */
+static struct sched_req *victim(struct plan *p)
+{
+    struct sched_req *worst = NULL;
+    for (struct sched_req *r = next_of(p, first_of(p)); r; r = next_of(p, r)) {
+        if (r->yielded)
+            continue;
+        if (!worst || r->params.priority < worst->params.priority || r->n_cached <= worst->n_cached)
+            worst = r;
+    }
+    return worst;
+}
+
+/* It stays on the list until the plan is made, so that no walk loses its place. */
+static void preempt(struct plan *p, struct sched_req *r)
+{
+    plan_give_blocks_back(p, r);
+    p->n_rows -= r->n_step;
+    r->n_step = 0;
+    r->n_preempted++;
+    r->yielded = true;
+    p->n_yielded++;
+    p->stats.preemptions++;
+}
+
+/* Blocks for the first n_tokens of r, at the cost of others; false: at its own. */
+static bool secure(struct plan *p, struct sched_req *r, int32_t n_tokens)
+{
+    int32_t want = plan_blocks_for(p, n_tokens) - r->n_table;
+    while (want > 0 && !blocks_take(p->blocks, want, r->table + r->n_table)) {
+        struct sched_req *v = victim(p);
+        assert(v);
+        preempt(p, v);
+        if (v == r)
+            return false;
+    }
+    r->n_table += want > 0 ? want : 0;
+    return true;
+}
+
+static void grant(struct plan *p, struct sched_req *r, int32_t rows)
+{
+    if (rows < 1 || !secure(p, r, r->n_cached + r->n_step + rows))
+        return;
+    r->n_step += rows;
+    p->n_rows += rows;
+}
+
+/* What is wanted. */
+
+static int32_t rows_wanted(const struct sched_req *r)
+{
+    return r->yielded ? 0 : r->n - r->n_cached - r->n_step;
+}
+
+static bool is_long(const struct plan *p, const struct sched_req *r)
+{
+    return r->n - r->n_cached > p->rows_long;
+}
+
+/* Takes from the prefix cache what follows the blocks r has; tokens gained. Others may be
+ * reading the same prompt, so this pays at every chunk, not only at the first. */
+static int32_t match(struct plan *p, struct sched_req *r)
+{
+    int32_t block_tokens = p->info->block_tokens;
+    if (!p->prefix_cache || r->n_table != r->n_sealed)
+        return 0;
+    int32_t found = blocks_match(p->blocks, &r->prefix, r->tokens + r->n_cached,
+                                 r->n - 1 - r->n_cached, r->table + r->n_table);
+    r->n_table += found;
+    r->n_sealed += found;
+    r->n_cached += found * block_tokens;
+    return found * block_tokens;
+}
+
+/* Work saved after a preemption was done here before: that is no hit. */
+static void count_hit(struct plan *p, struct sched_req *r, int32_t n_tokens)
+{
+    if (r->n_preempted > 0)
+        return;
+    r->timing.n_cached += n_tokens;
+    p->stats.prefix_hit_tokens += (uint64_t)n_tokens;
+}
+
+static void demand_add(const struct plan *p, struct demand *d, const struct sched_req *r)
+{
+    if (r->yielded)
+        return;
+    d->blocks += plan_blocks_for(p, r->n) - r->n_table;
+    if (!is_long(p, r))
+        d->rows += rows_wanted(r);
+    else if (d->n_long++ == 0)
+        d->rows += (d->rows_left + 1) / 2;
+}
+
+/* It would be late at the pace that the others allow, and need not be. */
+static bool is_urgent(const struct plan *p, const struct sched_req *r, uint64_t now)
+{
+    uint64_t due = r->timing.submitted_ns + r->slo_ns;
+    if (!r->slo_ns || r->timing.first_ns || due <= now)
+        return false;
+    double own_ns = cost_prompt(&p->cost, r->n_cached, r->n - r->n_cached);
+    return (double)(due - now) < own_ns * (1 + 1 / COST_STRETCH);
+}
+
+static void look_at_prompts(const struct plan *p, struct demand *d, uint64_t now)
+{
+    int32_t n_long = 0;
+    for (const struct sched_req *r = first_of(p); r; r = next_of(p, r)) {
+        if (r->yielded || rows_wanted(r) < 1)
+            continue;
+        if (d->n_short + n_long == 0)
+            d->position = r->n_cached;
+        d->urgent = d->urgent || is_urgent(p, r, now);
+        if (is_long(p, r))
+            n_long++;
+        else
+            d->n_short++;
+    }
+    int32_t seats = p->running_max - p->n_running;
+    bool longs = n_long > 0 || p->queue.n_waiting > p->queue.n_short;
+    d->n_short += min32(p->queue.n_short, seats);
+    d->n_short = min32(d->n_short + longs, COST_STRETCHES_MAX);
+}
+
+/* Rows that chunks of prompts may have in this step, beside those who decode. */
+static int32_t rows_for_prompts(struct plan *p, const struct demand *d)
+{
+    int32_t left = p->rows_max - p->n_rows;
+    if (p->n_rows == 0 || d->urgent || p->cost.n < STEPS_KNOWN_MIN)
+        return left;
+    double each_ns = cost_read(&p->cost, d->position);
+    double more_ns = (double)p->stats.decode_ns * COST_STRETCH * d->n_short;
+    if (each_ns * left <= more_ns)
+        return left;
+    int32_t rows = (int32_t)(more_ns / each_ns);
+    rows = rows > p->rows_free - p->n_rows ? rows : p->rows_free - p->n_rows;
+    return min32(rows > 1 ? rows : 1, left);
+}
+
+/* Admissions. */
+
+/* Between two that leave a queue which is never empty meanwhile: how fast it moves. */
+static void count_leaving(struct plan *p, uint64_t now)
+{
+    struct sched_stats *s = &p->stats;
+    if (p->left_ns) {
+        int64_t more = (int64_t)(now - p->left_ns) - (int64_t)s->leave_ns;
+        s->leave_ns = s->leave_ns ? (uint64_t)((int64_t)s->leave_ns + more / LEAVE_SAMPLES)
+                                  : now - p->left_ns;
+    }
+    p->left_ns = p->queue.n_waiting > 0 ? now : 0;
+}
+
+static void seat(struct plan *p, struct sched_req *r)
+{
+    struct link *place = p->running.prev;
+    while (place != &p->running && req_before(r, plan_req_of(place)))
+        place = place->prev;
+    link_before(place->next, &r->queue);
+    r->running = true;
+    p->n_running++;
+}
+
+/* One spare block per running request lets it grow for a while before anybody must be
+ * preempted for it. Alone, a request always fits, by its n_max. */
+static bool fits(struct plan *p, const struct sched_req *r, const struct demand *d)
+{
+    int32_t others = d->blocks + p->n_running;
+    if (p->stuck == r && ++p->stuck_steps < STUCK_STEPS_MAX &&
+        p->stuck_blocks + others > blocks_available(p->blocks))
+        return false;
+    p->stuck = NULL;
+    return true;
+}
+
+static bool admit(struct plan *p, struct sched_req *r, struct demand *d, uint64_t now)
+{
+    if (!fits(p, r, d))
+        return false;
+    int32_t n_hit = match(p, r);
+    int32_t want = plan_blocks_for(p, min32(r->n + 1, r->n_max)) - r->n_table;
+    if (want + d->blocks + p->n_running > blocks_available(p->blocks)) {
+        plan_give_blocks_back(p, r);
+        p->stuck = r;
+        p->stuck_blocks = want;
+        p->stuck_steps = 0;
+        return false;
+    }
+    count_hit(p, r, n_hit);
+    if (r->n_preempted == 0) {
+        queue_charge(&p->queue, r, r->n - r->n_cached);
+        p->stats.prefix_query_tokens += p->prefix_cache ? (uint64_t)r->n_prompt : 0;
+    }
+    queue_remove(&p->queue, r);
+    count_leaving(p, now);
+    seat(p, r);
+    demand_add(p, d, r);
+    return true;
+}
+
+/* In order, and nobody overtakes one that lacks blocks, or it would starve. Only long prompts
+ * that have to wait for others are passed by. */
+static void admit_waiting(struct plan *p, struct demand *d, uint64_t now)
+{
+    bool longs = d->n_long < LONG_PROMPTS_MAX;
+    if (p->queue.n_waiting == 0 || p->n_running == p->running_max || d->rows >= d->rows_left)
+        return;
+    queue_begin(&p->queue, now, longs);
+    while (p->n_running < p->running_max && d->rows < d->rows_left) {
+        if (longs && d->n_long >= LONG_PROMPTS_MAX) {
+            longs = false;
+            queue_begin(&p->queue, now, longs);
+        }
+        struct sched_req *r = queue_first(&p->queue);
+        if (!r || !admit(p, r, d, now))
+            break;
+    }
+}
+
+/* Making a step. */
+
+static void grant_decodes(struct plan *p)
+{
+    struct step_shape shape = {0};
+    for (struct sched_req *r = first_of(p); r; r = next_of(p, r)) {
+        if (rows_wanted(r) != 1)
+            continue;
+        grant(p, r, 1);
+        shape.n_draws++;
+        shape.context += r->n_cached;
+    }
+    p->stats.decode_ns = shape.n_draws > 0 ? (uint64_t)cost_step(&p->cost, &shape) : 0;
+}
+
+static void grant_chunks(struct plan *p, int32_t top)
+{
+    bool long_served = false;
+    for (struct sched_req *r = first_of(p); r; r = next_of(p, r)) {
+        int32_t most = top - p->n_rows;
+        if (rows_wanted(r) > 1)
+            count_hit(p, r, match(p, r));
+        if (rows_wanted(r) > 0 && is_long(p, r)) {
+            most = long_served ? 0 : (most + 1) / 2;
+            long_served = true;
+        }
+        grant(p, r, min32(most, rows_wanted(r)));
+    }
+    for (struct sched_req *r = first_of(p); r; r = next_of(p, r))
+        grant(p, r, min32(top - p->n_rows, rows_wanted(r)));
+}
+
+static void sweep_yielded(struct plan *p)
+{
+    struct sched_req *next;
+    for (struct sched_req *r = first_of(p); p->n_yielded > 0; r = next) {
+        next = next_of(p, r);
+        if (!r->yielded)
+            continue;
+        plan_put_back(p, r);
+        p->n_yielded--;
+    }
+}
+
+static void count_reading(struct plan *p)
+{
+    p->n_reading = 0;
+    for (const struct sched_req *r = first_of(p); r; r = next_of(p, r))
+        if (!r->timing.first_ns)
+            p->n_reading += r->n - r->n_cached - r->n_step;
+}
+
+void plan_rows(struct plan *p, uint64_t now)
+{
+    struct demand d = {0};
+    grant_decodes(p);
+    look_at_prompts(p, &d, now);
+    d.rows_left = rows_for_prompts(p, &d);
+    int32_t top = p->n_rows + d.rows_left;
+    for (const struct sched_req *r = first_of(p); r; r = next_of(p, r))
+        demand_add(p, &d, r);
+    /* A newcomer would only take the blocks that somebody has just lost. */
+    if (p->n_yielded == 0)
+        admit_waiting(p, &d, now);
+    if (d.rows > 0)
+        grant_chunks(p, top);
+    if (p->n_yielded > 0)
+        sweep_yielded(p);
+    count_reading(p);
+}
