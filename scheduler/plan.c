@@ -149,6 +149,8 @@ void plan_end(struct plan *p, struct sched_req *r, enum sched_finish why)
         queue_remove(&p->queue, r);
     }
     queue_leave(&p->queue, r);
+    if (p->stuck == r)
+        p->stuck = NULL;
     plan_give_blocks_back(p, r);
     due_remove(&p->due, r);
     r->running = false;

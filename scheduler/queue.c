@@ -21,7 +21,7 @@
  * A client's requests wait on two lists, prompts that are long and those that are not, each
  * in the order of before(): so short ones pass long ones without anybody looking past them. */
 
-enum { SHORT, LONG, KINDS, NONE = -1, CLIENTS_PER_REQUEST = 2 };
+enum { SHORT, LONG, KINDS, NOBODY = -1, CLIENTS_PER_REQUEST = 2 };
 
 struct client {
     uint64_t id;
@@ -34,7 +34,7 @@ struct client {
     struct link waiting[KINDS];
 };
 
-static int32_t bucket_of(const struct queue *q, uint64_t id)
+static int32_t chain_of(const struct queue *q, uint64_t id)
 {
     uint64_t h = (id ^ id >> 29) * 0x9e3779b97f4a7c15u;
     return (int32_t)(h >> 32 & (uint64_t)q->bucket_mask);
@@ -61,7 +61,7 @@ enum status queue_open(struct queue *q, int32_t live_max)
         return E_NOMEM;
     }
     for (int32_t i = 0; i < n_buckets; i++)
-        q->bucket[i] = NONE;
+        q->bucket[i] = NOBODY;
     for (int32_t i = 0; i < q->n_max; i++) {
         link_before(&q->idle, &q->client[i].place);
         link_init(&q->client[i].waiting[SHORT]);
@@ -92,7 +92,7 @@ static struct client *client_of(const struct link *place)
 
 static void forget(struct queue *q, struct client *c)
 {
-    int32_t *link = &q->bucket[bucket_of(q, c->id)];
+    int32_t *link = &q->bucket[chain_of(q, c->id)];
     while (&q->client[*link] != c)
         link = &q->client[*link].bucket_next;
     *link = c->bucket_next;
@@ -101,8 +101,8 @@ static void forget(struct queue *q, struct client *c)
 
 static struct client *client_find(struct queue *q, uint64_t id)
 {
-    int32_t *bucket = &q->bucket[bucket_of(q, id)];
-    for (int32_t i = *bucket; i != NONE; i = q->client[i].bucket_next)
+    int32_t *bucket = &q->bucket[chain_of(q, id)];
+    for (int32_t i = *bucket; i != NOBODY; i = q->client[i].bucket_next)
         if (q->client[i].id == id)
             return &q->client[i];
     /* There are more clients than requests can be alive, so one is idle. */
@@ -113,7 +113,7 @@ static struct client *client_find(struct queue *q, uint64_t id)
     c->id = id;
     c->served = 0;
     c->known = true;
-    bucket = &q->bucket[bucket_of(q, id)];
+    bucket = &q->bucket[chain_of(q, id)];
     c->bucket_next = *bucket;
     *bucket = (int32_t)(c - q->client);
     return c;

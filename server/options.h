@@ -38,6 +38,8 @@ struct options {
 
     int32_t max_seqs;
     int32_t max_queue;
+    int32_t max_queue_tokens;
+    int32_t ttft_slo_ms;
     int32_t step_rows;
     bool no_prefix_cache;
 

@@ -13,6 +13,12 @@
 
 enum { SEQS_CPU = 32, SEQS_GPU = 256, ROWS_CPU = 64, ROWS_GPU = 2048 };
 
+/* Up to here a step of a GPU takes as long as reading the weights does: peak int8 operations
+ * over memory bandwidth of the large ones (H100, H200). */
+enum { FREE_ROWS_GPU = 170 };
+
+enum { QUEUE_TOKENS_EACH = 1024 };
+
 /* What Workers AI calls the model its first examples use. The bundled model answers to
  * it, so that those examples run as they are. */
 static const char *const demo_alias = "@cf/meta/llama-2-7b-chat-int8";
@@ -140,6 +146,10 @@ static struct sched_options choose_limits(const struct options *o, const char *b
         .step_seqs_max = seqs,
         .step_rows_max = rows > seqs ? rows : seqs,
         .prefix_cache = !o->no_prefix_cache,
+        .queue_tokens_max =
+            o->max_queue_tokens ? o->max_queue_tokens : (int64_t)o->max_queue * QUEUE_TOKENS_EACH,
+        .ttft_slo_ns = (uint64_t)o->ttft_slo_ms * 1000000u,
+        .free_rows = gpu ? FREE_ROWS_GPU : 0,
     };
 }
 
