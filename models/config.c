@@ -1,5 +1,6 @@
 #include "models/config.h"
 
+#include "models/gguf.h"
 #include "models/jsonfile.h"
 
 #include <math.h>
@@ -299,29 +300,54 @@ static enum status read_generation(struct model_info *f, const cJSON *o, const s
     return s;
 }
 
-enum status config_load(struct config *out, const char *dir, char *err, size_t err_size)
+/* NULL for generation: there is none. */
+static enum status read_trees(struct config *f, const cJSON *config, const cJSON *generation,
+                              const struct complaint *c, const struct complaint *c_generation)
 {
-    struct config f = {.info = {.bos = -1, .temperature = -1, .top_p = -1, .top_k = -1}};
-    f.info.repetition = -1;
-    cJSON *root = NULL;
+    enum status s = read_config(f, config, c);
+    return s || !generation ? s : read_generation(&f->info, generation, c_generation);
+}
+
+static enum status load_folder(struct config *f, const char *dir, char *err, size_t err_size)
+{
+    cJSON *config = NULL;
+    cJSON *generation = NULL;
     struct complaint c = complaint_in("config.json", err, err_size);
-    enum status s = json_load(&root, dir, CONFIG_BYTES_MAX, CONFIG_NODES_MAX, &c);
-    if (s)
-        return s;
-    s = read_config(&f, root, &c);
-    cJSON_Delete(root);
-    c.file = "generation_config.json";
-    if (s || !file_present(dir, c.file)) {
-        *out = f;
-        return s;
-    }
-    s = json_load(&root, dir, CONFIG_BYTES_MAX, CONFIG_NODES_MAX, &c);
-    if (s)
-        return s;
-    s = read_generation(&f.info, root, &c);
-    cJSON_Delete(root);
-    *out = f;
+    struct complaint g = complaint_in("generation_config.json", err, err_size);
+    enum status s = json_load(&config, dir, CONFIG_BYTES_MAX, CONFIG_NODES_MAX, &c);
+    if (!s && file_present(dir, g.file))
+        s = json_load(&generation, dir, CONFIG_BYTES_MAX, CONFIG_NODES_MAX, &g);
+    if (!s)
+        s = read_trees(f, config, generation, &c, &g);
+    cJSON_Delete(config);
+    cJSON_Delete(generation);
     return s;
+}
+
+static enum status load_gguf(struct config *f, const char *path, char *err, size_t err_size)
+{
+    cJSON *config = NULL;
+    cJSON *generation = NULL;
+    struct gguf g;
+    struct complaint c = complaint_in(gguf_file_name(path), err, err_size);
+    enum status s = gguf_open(&g, path, &c);
+    if (s)
+        return s;
+    s = gguf_config(&config, &generation, &g, &c);
+    if (!s)
+        s = read_trees(f, config, generation, &c, &c);
+    cJSON_Delete(config);
+    cJSON_Delete(generation);
+    gguf_free(&g);
+    return s;
+}
+
+enum status config_load(struct config *out, const char *path, char *err, size_t err_size)
+{
+    *out = (struct config){.info = {.bos = -1, .temperature = -1, .top_p = -1, .top_k = -1}};
+    out->info.repetition = -1;
+    return gguf_is_path(path) ? load_gguf(out, path, err, err_size)
+                              : load_folder(out, path, err, err_size);
 }
 
 static double scaled(const struct rope *r, double freq)

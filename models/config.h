@@ -3,9 +3,9 @@
 
 #include "models/model.h"
 
-/* config.json and generation_config.json of a Hugging Face directory, every value
- * range-checked, so that products of two of them fit int64_t without a thought and
- * int8 dot products of one row fit int32_t. */
+/* config.json and generation_config.json of a Hugging Face directory, or the same from the
+ * metadata of a GGUF file, every value range-checked, so that products of two of them fit
+ * int64_t without a thought and int8 dot products of one row fit int32_t. */
 
 enum {
     DIM_MAX = 65536,
@@ -36,7 +36,8 @@ struct config {
 
 /* E_IO, E_NOMEM; E_FORMAT: a wrong value; E_UNSUPPORTED: an architecture or a feature
  * this program does not have. err: one line that names file and field. */
-enum status config_load(struct config *out, const char *dir, char *err, size_t err_size) MUST_CHECK;
+enum status config_load(struct config *out, const char *path, char *err,
+                        size_t err_size) MUST_CHECK;
 
 /* freq [head_dim / 2]: angle per position of each half-split pair, scaling applied. */
 void rope_frequencies(const struct rope *r, int32_t head_dim, float *freq);

@@ -6,7 +6,22 @@
 /* How numbers lie in files: one row of a table per type, with how its bytes become floats.
  * A type that a new format brings is an entry here and nothing elsewhere. */
 
-enum dtype { DTYPE_OTHER, DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_I8, DTYPE_COUNT };
+enum dtype {
+    DTYPE_OTHER,
+    DTYPE_F32,
+    DTYPE_F16,
+    DTYPE_BF16,
+    DTYPE_I8,
+    DTYPE_Q4_0,
+    DTYPE_Q4_1,
+    DTYPE_Q5_0,
+    DTYPE_Q5_1,
+    DTYPE_Q8_0,
+    DTYPE_Q4_K,
+    DTYPE_Q5_K,
+    DTYPE_Q6_K,
+    DTYPE_COUNT,
+};
 
 struct dtype_info {
     const char *name;

@@ -92,7 +92,10 @@ static enum status check_shape(const struct tensor *t, const char *name, const s
     uint64_t cols = vector ? 1 : (uint64_t)p->into->k;
     uint64_t row_bytes;
     if (t->dtype == DTYPE_OTHER || t->dtype == DTYPE_I8)
-        return complain(c, E_UNSUPPORTED, "tensor \"%s\" is neither F32 nor F16 nor BF16", name);
+        return complain(c, E_UNSUPPORTED,
+                        "tensor \"%s\" is %s; known: F32, F16, BF16 and, in "
+                        "GGUF, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K",
+                        name, t->type);
     if (t->rank != (vector ? 1 : 2) || t->dim[0] != rows || t->dim[1] != cols)
         return complain(c, E_FORMAT, "tensor \"%s\" must have the shape [%llu%s%.0llu]", name,
                         (unsigned long long)rows, vector ? "" : ", ",
@@ -105,14 +108,16 @@ static enum status check_shape(const struct tensor *t, const char *name, const s
 
 static enum status bind(struct binder *b, const char *prefix, const struct part *p)
 {
-    char name[128];
+    char name[TENSOR_NAME_MAX];
+    char spelled[TENSOR_NAME_MAX];
     struct complaint c = complaint_in("model", b->err, b->err_size);
     (void)snprintf(name, sizeof(name), "%s%s.weight", prefix, p->name);
     const struct tensor *t = weights_find(b->w, name);
+    const char *shown = weights_spelling(b->w, name, spelled);
     if (!t)
-        return complain(&c, E_FORMAT, "tensor \"%s\" is missing", name);
+        return complain(&c, E_FORMAT, "tensor \"%s\" is missing", shown);
     c.file = weights_file(b->w, t);
-    enum status s = check_shape(t, name, p, &c);
+    enum status s = check_shape(t, shown, p, &c);
     if (s)
         return s;
     b->item[b->n++] =

@@ -1,5 +1,7 @@
 #include "models/load.h"
 
+#include "models/config.h"
+
 #include <assert.h>
 #include <math.h>
 #include <pthread.h>
@@ -358,4 +360,32 @@ enum status load_run(const struct load_item *item, size_t n, const struct weight
     pthread_cond_destroy(&l.full);
     pthread_mutex_destroy(&l.mutex);
     return s;
+}
+
+enum status load_rope_factors(float *freq, int32_t n, const struct weights *w, char *err,
+                              size_t err_size)
+{
+    static const char name[] = "rope_freqs.weight";
+    float factor[HEAD_DIM_MAX / 2];
+    uint8_t raw[sizeof(factor)];
+    const struct tensor *t = weights_find(w, name);
+    if (!t)
+        return OK;
+    const struct complaint c = complaint_in(weights_file(w, t), err, err_size);
+    enum dtype d = (enum dtype)t->dtype;
+    uint64_t bytes = 0;
+    assert(n <= HEAD_DIM_MAX / 2);
+    if (t->rank != 1 || t->dim[0] != (uint64_t)n || !dtype_bytes(d, (uint64_t)n, &bytes))
+        return complain(&c, E_FORMAT, "tensor \"%s\" must hold %d numbers", name, n);
+    if (weights_read(w, t, 0, raw, (size_t)bytes))
+        return complain(&c, E_IO, "tensor \"%s\" cannot be read", name);
+    if (!dtype_info(d)->widen(factor, raw, (size_t)n))
+        return complain(&c, E_FORMAT, "tensor \"%s\" holds a value that is not finite", name);
+    for (int32_t i = 0; i < n; i++) {
+        if (factor[i] <= 0)
+            return complain(&c, E_FORMAT, "tensor \"%s\" holds a divisor of %g", name,
+                            (double)factor[i]);
+        freq[i] /= factor[i];
+    }
+    return OK;
 }

@@ -42,4 +42,9 @@ enum status load_run(const struct load_item *item, size_t n, const struct weight
  * of zeros has scale 0. x must be finite. */
 void quantize_row(int8_t *q, float *scale, const float *x, int32_t n);
 
+/* A file may hold divisors of the n rotation frequencies, "rope_freqs.weight": the scaling
+ * of Llama 3.1 in GGUF. */
+enum status load_rope_factors(float *freq, int32_t n, const struct weights *w, char *err,
+                              size_t err_size) MUST_CHECK;
+
 #endif

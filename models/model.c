@@ -181,7 +181,7 @@ static enum status take_all(struct model *m, const struct complaint *c)
     return OK;
 }
 
-static enum status upload_rope(struct model *m, const struct complaint *c)
+static enum status upload_rope(struct model *m, const struct weights *w, const struct complaint *c)
 {
     const struct model_info *f = &m->llama.config.info;
     size_t bytes = (size_t)f->head_dim / 2 * sizeof(float);
@@ -189,9 +189,11 @@ static enum status upload_rope(struct model *m, const struct complaint *c)
     if (!freq)
         return complain(c, E_NOMEM, "no memory");
     rope_frequencies(&m->llama.config.rope, f->head_dim, freq);
-    m->ops->upload(m->ops, m->llama.rope_freq, freq, bytes);
+    enum status s = load_rope_factors(freq, f->head_dim / 2, w, c->text, c->size);
+    if (!s)
+        m->ops->upload(m->ops, m->llama.rope_freq, freq, bytes);
     free(freq);
-    return OK;
+    return s;
 }
 
 /* A step of one token: what the backend allocates or compiles at first use, and what it
@@ -230,7 +232,7 @@ static enum status open_weights(struct model *m, const struct model_options *opt
     if (!s)
         s = take_all(m, c);
     if (!s)
-        s = upload_rope(m, c);
+        s = upload_rope(m, w, c);
     if (!s)
         s = load_run(items, n_items, w, m->ops, &report, c->text, c->size);
     if (!s)

@@ -14,7 +14,7 @@ struct ops;
 typedef void (*model_progress_fn)(void *arg, uint64_t done, uint64_t total);
 
 struct model_options {
-    const char *path;           /* directory: config.json, *.safetensors */
+    const char *path;           /* directory: config.json, *.safetensors; or a GGUF file */
     int32_t step_rows_max;      /* most token rows one step may carry */
     int32_t step_seqs_max;      /* most sequences, and most picks, of one step */
     int32_t context_max;        /* 0: what the model was trained for */

@@ -1,18 +1,16 @@
 #include "models/weights.h"
 
+#include "models/gguf.h"
+
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* A safetensors file: eight bytes of header length, a JSON header, the data. After
- * safetensors_parse() every tensor of a file lies inside it, is as long as its shape and
- * type say, and together they cover the data without hole or overlap; after
- * weights_open() the list is sorted by name and no name occurs twice.
- *
- * The header passes strict_json() first, so the reader below may trust the grammar (a
- * string ends, a bracket closes) and has only the meaning to check. It makes no tree: a
- * header of 100 MB would become one of gigabytes. */
+/* Files of a model and the list of their tensors. Each file is parsed by its format's
+ * reader (safetensors.c, gguf.c), which vouches for every tensor lying inside; after
+ * weights_open() the list is sorted by name and no name occurs twice. */
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are read as they lie");
 
@@ -24,6 +22,7 @@ enum {
     INDEX_BYTES_MAX = 32 << 20,
     INDEX_NODES_MAX = TENSORS_MAX + 1024,
     NAME_SHOWN_MAX = 128,
+    NAME_MAX_BYTES = 256,
 };
 
 struct shard {
@@ -31,201 +30,17 @@ struct shard {
     char *header;
     uint64_t bytes;
     int fd;
+    struct gguf gguf; /* its head is what the names point into */
 };
 
 struct weights {
     struct tensor_list list;
     struct shard *shard; /* [n_shards] */
     int32_t n_shards;
+    bool is_gguf;
 };
 
-static const struct dtype_row {
-    const char *name;
-    uint8_t bytes;
-    uint8_t kind;
-} dtypes[] = {
-    {"F32", 4, DTYPE_F32},    {"F16", 2, DTYPE_F16},       {"BF16", 2, DTYPE_BF16},
-    {"F64", 8, DTYPE_OTHER},  {"I64", 8, DTYPE_OTHER},     {"U64", 8, DTYPE_OTHER},
-    {"I32", 4, DTYPE_OTHER},  {"U32", 4, DTYPE_OTHER},     {"I16", 2, DTYPE_OTHER},
-    {"U16", 2, DTYPE_OTHER},  {"I8", 1, DTYPE_I8},         {"U8", 1, DTYPE_OTHER},
-    {"BOOL", 1, DTYPE_OTHER}, {"F8_E4M3", 1, DTYPE_OTHER}, {"F8_E5M2", 1, DTYPE_OTHER},
-};
-
-/* --- reading a header whose grammar is known to be right --- */
-
-struct reader {
-    const char *at;
-    const char *end;
-};
-
-static char peek(struct reader *r)
-{
-    while (r->at < r->end && strchr(" \t\r\n", *r->at))
-        r->at++;
-    return r->at < r->end ? *r->at : '\0';
-}
-
-static bool take(struct reader *r, char ch)
-{
-    if (peek(r) != ch)
-        return false;
-    r->at++;
-    return true;
-}
-
-/* The raw text between the quotes; false when it is no string or holds an escape, for
- * then two spellings could name one tensor. */
-static bool take_string(struct reader *r, const char **text, size_t *bytes)
-{
-    if (!take(r, '"'))
-        return false;
-    *text = r->at;
-    while (*r->at != '"') {
-        if (*r->at == '\\')
-            return false;
-        r->at++;
-    }
-    *bytes = (size_t)(r->at - *text);
-    r->at++;
-    return true;
-}
-
-static bool take_count(struct reader *r, uint64_t *out)
-{
-    uint64_t v = 0;
-    char ch = peek(r);
-    if (ch < '0' || ch > '9')
-        return false;
-    for (; r->at < r->end && *r->at >= '0' && *r->at <= '9'; r->at++) {
-        if (__builtin_mul_overflow(v, 10u, &v) ||
-            __builtin_add_overflow(v, (unsigned)(*r->at - '0'), &v))
-            return false;
-    }
-    *out = v;
-    return r->at == r->end || !strchr(".eE", *r->at);
-}
-
-/* [n, n, ...]: at most max of them, the count to *n. */
-static bool take_counts(struct reader *r, uint64_t *out, int max, int *n)
-{
-    *n = 0;
-    if (!take(r, '['))
-        return false;
-    while (peek(r) != ']') {
-        if (*n == max || (*n > 0 && !take(r, ',')) || !take_count(r, &out[*n]))
-            return false;
-        ++*n;
-    }
-    return take(r, ']');
-}
-
-/* Over a whole object, its contents unread. */
-static bool skip_object(struct reader *r)
-{
-    int depth = 0;
-    if (peek(r) != '{')
-        return false;
-    do {
-        char ch = *r->at++;
-        if (ch == '{' || ch == '[')
-            depth++;
-        else if (ch == '}' || ch == ']')
-            depth--;
-        else if (ch == '"') {
-            for (; *r->at != '"'; r->at++)
-                r->at += *r->at == '\\';
-            r->at++;
-        }
-    } while (depth > 0);
-    return true;
-}
-
-static bool same(const char *text, size_t bytes, const char *word)
-{
-    return bytes == strlen(word) && memcmp(text, word, bytes) == 0;
-}
-
-static const struct dtype_row *find_dtype(const char *text, size_t bytes)
-{
-    for (size_t i = 0; i < ARRAY_LEN(dtypes); i++) {
-        if (same(text, bytes, dtypes[i].name))
-            return &dtypes[i];
-    }
-    return NULL;
-}
-
-/* What an entry says, before it is believed. */
-struct entry {
-    const struct dtype_row *dtype;
-    uint64_t shape[RANK_MAX];
-    uint64_t offset[2];
-    int rank;
-    int n_offsets;
-    unsigned given; /* one bit per member */
-};
-
-enum { GIVEN_DTYPE = 1, GIVEN_SHAPE = 2, GIVEN_OFFSETS = 4, GIVEN_ALL = 7 };
-
-/* One "name": value inside an entry; what is wrong, or NULL. */
-static const char *take_member(struct reader *r, struct entry *e)
-{
-    const char *text;
-    size_t bytes;
-    unsigned which;
-    if (!take_string(r, &text, &bytes) || !take(r, ':'))
-        return "has a member with an escape in its name";
-    if (same(text, bytes, "dtype")) {
-        which = GIVEN_DTYPE;
-        if (!take_string(r, &text, &bytes) || !(e->dtype = find_dtype(text, bytes)))
-            return "has an unknown \"dtype\"";
-    } else if (same(text, bytes, "shape")) {
-        which = GIVEN_SHAPE;
-        if (!take_counts(r, e->shape, RANK_MAX, &e->rank))
-            return "has a bad \"shape\"";
-    } else if (same(text, bytes, "data_offsets")) {
-        which = GIVEN_OFFSETS;
-        if (!take_counts(r, e->offset, 2, &e->n_offsets) || e->n_offsets != 2)
-            return "has bad \"data_offsets\"";
-    } else {
-        return "has an unknown member";
-    }
-    if (e->given & which)
-        return "gives a member twice";
-    e->given |= which;
-    return NULL;
-}
-
-static const char *take_entry(struct reader *r, struct entry *e)
-{
-    if (!take(r, '{'))
-        return "is not an object";
-    while (peek(r) != '}') {
-        if (e->given && !take(r, ','))
-            return "is not an object";
-        const char *wrong = take_member(r, e);
-        if (wrong)
-            return wrong;
-    }
-    r->at++;
-    return e->given == GIVEN_ALL ? NULL : "needs \"dtype\", \"shape\" and \"data_offsets\"";
-}
-
-/* Shape, type, offsets and file must tell one story. */
-static const char *judge(const struct entry *e, uint64_t data_bytes)
-{
-    uint64_t n = e->dtype->bytes;
-    if (e->offset[0] > e->offset[1] || e->offset[1] > data_bytes)
-        return "lies outside of the file";
-    for (int i = 0; i < e->rank; i++) {
-        if (__builtin_mul_overflow(n, e->shape[i], &n))
-            return "has a shape that is too large";
-    }
-    if (n != e->offset[1] - e->offset[0])
-        return "has a shape that does not match its bytes";
-    return NULL;
-}
-
-static enum status append(struct tensor_list *l, const struct tensor *t, const struct complaint *c)
+enum status tensor_append(struct tensor_list *l, const struct tensor *t, const struct complaint *c)
 {
     if (l->n == TENSORS_MAX)
         return complain(c, E_FORMAT, "more than %d tensors", TENSORS_MAX);
@@ -241,18 +56,9 @@ static enum status append(struct tensor_list *l, const struct tensor *t, const s
     return OK;
 }
 
-static int shown(const struct tensor *t)
+int tensor_name_shown(const struct tensor *t)
 {
     return t->name_bytes < NAME_SHOWN_MAX ? (int)t->name_bytes : NAME_SHOWN_MAX;
-}
-
-static int by_offset(const void *a, const void *b)
-{
-    const struct tensor *x = a;
-    const struct tensor *y = b;
-    if (x->begin != y->begin)
-        return x->begin < y->begin ? -1 : 1;
-    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
 }
 
 static int by_name(const void *a, const void *b)
@@ -264,95 +70,6 @@ static int by_name(const void *a, const void *b)
     if (order)
         return order;
     return x->name_bytes < y->name_bytes ? -1 : x->name_bytes > y->name_bytes;
-}
-
-/* Sorts one file's tensors by place: they must cover begin .. end exactly. */
-static enum status check_cover(struct tensor *t, size_t n, uint64_t begin, uint64_t end,
-                               const struct complaint *c)
-{
-    if (n > 1)
-        qsort(t, n, sizeof(*t), by_offset);
-    for (size_t i = 0; i < n; i++) {
-        if (t[i].begin < begin)
-            return complain(c, E_FORMAT, "tensor \"%.*s\" overlaps another", shown(&t[i]),
-                            t[i].name);
-        if (t[i].begin > begin)
-            return complain(c, E_FORMAT, "a hole lies before tensor \"%.*s\"", shown(&t[i]),
-                            t[i].name);
-        begin += t[i].bytes;
-    }
-    if (begin != end)
-        return complain(c, E_FORMAT, "%llu bytes at the end belong to no tensor",
-                        (unsigned long long)(end - begin));
-    return OK;
-}
-
-static enum status take_tensor(struct tensor_list *l, struct reader *r, uint64_t data_begin,
-                               uint64_t data_bytes, struct tensor *t, const struct complaint *c)
-{
-    struct entry e = {0};
-    size_t bytes;
-    if (!take_string(r, &t->name, &bytes) || !take(r, ':'))
-        return complain(c, E_FORMAT, "a tensor name holds an escape");
-    if (same(t->name, bytes, "__metadata__"))
-        return skip_object(r) ? OK : complain(c, E_FORMAT, "\"__metadata__\" is not an object");
-    t->name_bytes = (uint32_t)bytes;
-    const char *wrong = take_entry(r, &e);
-    if (!wrong)
-        wrong = judge(&e, data_bytes);
-    if (wrong)
-        return complain(c, E_FORMAT, "tensor \"%.*s\" %s", shown(t), t->name, wrong);
-    t->dtype = e.dtype->kind;
-    t->rank = (uint8_t)e.rank;
-    t->dim[0] = e.rank > 0 ? e.shape[0] : 1;
-    t->dim[1] = e.rank > 1 ? e.shape[1] : 1;
-    t->begin = data_begin + e.offset[0];
-    t->bytes = e.offset[1] - e.offset[0];
-    return append(l, t, c);
-}
-
-enum status safetensors_measure(const uint8_t first[8], uint64_t file_bytes, uint64_t *bytes,
-                                const struct complaint *c)
-{
-    if (file_bytes < LENGTH_BYTES)
-        return complain(c, E_FORMAT, "too short for a safetensors file");
-    uint64_t n;
-    memcpy(&n, first, sizeof(n));
-    if (n > HEADER_BYTES_MAX)
-        return complain(c, E_FORMAT, "a header of %llu bytes is over the limit of %d",
-                        (unsigned long long)n, HEADER_BYTES_MAX);
-    if (n > file_bytes - LENGTH_BYTES)
-        return complain(c, E_FORMAT, "a header of %llu bytes does not fit the file's %llu",
-                        (unsigned long long)n, (unsigned long long)file_bytes);
-    *bytes = n;
-    return OK;
-}
-
-enum status safetensors_parse(struct tensor_list *l, const char *header, size_t bytes,
-                              uint64_t file_bytes, uint16_t shard, const struct complaint *c)
-{
-    /* Nothing is built from it, so only its depth is limited; names are compared when all
-     * files have been read. */
-    static const struct json_limits limits = {
-        .nodes = SIZE_MAX, .members = SIZE_MAX, .depth = STRICT_DEPTH_MAX};
-    struct json_error wrong = {.what = NULL};
-    if (strict_json(header, bytes, &limits, &wrong))
-        return complain(c, E_FORMAT, "the header is not valid JSON: %s at byte %zu", wrong.what,
-                        wrong.offset);
-    struct reader r = {.at = header, .end = header + bytes};
-    if (!take(&r, '{'))
-        return complain(c, E_FORMAT, "the header is not an object");
-    uint64_t data_begin = LENGTH_BYTES + bytes;
-    uint64_t data_bytes = file_bytes - data_begin;
-    size_t first = l->n;
-    for (bool more = peek(&r) != '}'; more; more = take(&r, ',')) {
-        struct tensor t = {.shard = shard};
-        enum status s = take_tensor(l, &r, data_begin, data_bytes, &t, c);
-        if (s)
-            return s;
-    }
-    struct tensor *mine = l->n > first ? l->item + first : NULL;
-    return check_cover(mine, l->n - first, data_begin, file_bytes, c);
 }
 
 /* --- files --- */
@@ -373,13 +90,30 @@ static enum status read_at(int fd, uint64_t offset, void *to, size_t bytes)
     return OK;
 }
 
+static enum status read_safetensors(struct weights *w, struct shard *sh, const struct complaint *c)
+{
+    uint8_t first[LENGTH_BYTES] = {0};
+    uint64_t bytes = 0;
+    if (sh->bytes >= LENGTH_BYTES && read_at(sh->fd, 0, first, sizeof(first)))
+        return complain(c, E_IO, "cannot read");
+    enum status s = safetensors_measure(first, sh->bytes, &bytes, c);
+    if (s)
+        return s;
+    sh->header = malloc((size_t)bytes + 1);
+    if (!sh->header)
+        return complain(c, E_NOMEM, "no memory for a header of %llu bytes",
+                        (unsigned long long)bytes);
+    if (read_at(sh->fd, LENGTH_BYTES, sh->header, (size_t)bytes))
+        return complain(c, E_IO, "cannot read");
+    return safetensors_parse(&w->list, sh->header, (size_t)bytes, sh->bytes,
+                             (uint16_t)(w->n_shards - 1), c);
+}
+
 static enum status open_shard(struct weights *w, const char *dir, const char *name, char *err,
                               size_t err_size)
 {
     struct complaint c = complaint_in(name, err, err_size);
     struct shard *sh = &w->shard[w->n_shards];
-    uint8_t first[LENGTH_BYTES] = {0};
-    uint64_t bytes = 0;
     *sh = (struct shard){.fd = -1};
     w->n_shards++;
     sh->name = strdup(name);
@@ -388,19 +122,9 @@ static enum status open_shard(struct weights *w, const char *dir, const char *na
     enum status s = file_open(&sh->fd, &sh->bytes, dir, &c);
     if (s)
         return s;
-    if (sh->bytes >= LENGTH_BYTES && read_at(sh->fd, 0, first, sizeof(first)))
-        return complain(&c, E_IO, "cannot read");
-    s = safetensors_measure(first, sh->bytes, &bytes, &c);
-    if (s)
-        return s;
-    sh->header = malloc((size_t)bytes + 1);
-    if (!sh->header)
-        return complain(&c, E_NOMEM, "no memory for a header of %llu bytes",
-                        (unsigned long long)bytes);
-    if (read_at(sh->fd, LENGTH_BYTES, sh->header, (size_t)bytes))
-        return complain(&c, E_IO, "cannot read");
-    return safetensors_parse(&w->list, sh->header, (size_t)bytes, sh->bytes,
-                             (uint16_t)(w->n_shards - 1), &c);
+    if (w->is_gguf)
+        return gguf_read(&sh->gguf, sh->fd, sh->bytes, &w->list, (uint16_t)(w->n_shards - 1), &c);
+    return read_safetensors(w, sh, &c);
 }
 
 static bool plain_name(const char *name)
@@ -465,7 +189,8 @@ static enum status sort_names(struct weights *w, char *err, size_t err_size)
     for (size_t i = 1; i < w->list.n; i++) {
         struct complaint c = complaint_in(weights_file(w, &t[i]), err, err_size);
         if (by_name(&t[i - 1], &t[i]) == 0)
-            return complain(&c, E_FORMAT, "tensor \"%.*s\" occurs twice", shown(&t[i]), t[i].name);
+            return complain(&c, E_FORMAT, "tensor \"%.*s\" occurs twice", tensor_name_shown(&t[i]),
+                            t[i].name);
     }
     return OK;
 }
@@ -493,9 +218,113 @@ static enum status open_single(struct weights *w, const char *dir, char *err, si
     return s ? s : sort_names(w, err, err_size);
 }
 
-enum status weights_open(struct weights **out, const char *dir, char *err, size_t err_size)
+/* "-00001-of-00003.gguf" at the end of a name: the other parts differ in the number. */
+static bool part_name(char out[NAME_MAX_BYTES], const char *first, int64_t part, int64_t parts)
 {
-    struct complaint c = complaint_in(single_name, err, err_size);
+    char tail[32];
+    char other[32];
+    size_t n = strlen(first);
+    (void)snprintf(tail, sizeof(tail), "-00001-of-%05d.gguf", (int)parts);
+    (void)snprintf(other, sizeof(other), "-%05d-of-%05d.gguf", (int)part, (int)parts);
+    if (n < strlen(tail) || n >= NAME_MAX_BYTES || strcmp(first + n - strlen(tail), tail) != 0)
+        return false;
+    (void)snprintf(out, NAME_MAX_BYTES, "%.*s%s", (int)(n - strlen(tail)), first, other);
+    return true;
+}
+
+/* A part says which it is; the first also says how many tensors all of them hold. */
+static enum status check_part(const struct weights *w, int64_t part, int64_t parts,
+                              const struct complaint *c)
+{
+    const struct gguf *g = &w->shard[w->n_shards - 1].gguf;
+    int64_t no = 0;
+    int64_t count = 1;
+    enum status s = gguf_int(g, "split.no", 0, SHARDS_MAX - 1, &no, c);
+    if (!s)
+        s = gguf_int(g, "split.count", 1, SHARDS_MAX, &count, c);
+    if (!s && (no != part - 1 || count != parts))
+        s = complain(c, E_FORMAT, "is part %d of %d, not part %d of %d", (int)no + 1, (int)count,
+                     (int)part, (int)parts);
+    return s;
+}
+
+static enum status open_parts(struct weights *w, const char *dir, const char *first, char *err,
+                              size_t err_size)
+{
+    struct complaint c = complaint_in(first, err, err_size);
+    char name[NAME_MAX_BYTES];
+    int64_t parts = 1;
+    int64_t tensors = -1;
+    enum status s = gguf_int(&w->shard[0].gguf, "split.count", 1, SHARDS_MAX, &parts, &c);
+    if (!s)
+        s = gguf_int(&w->shard[0].gguf, "split.tensors.count", 0, TENSORS_MAX, &tensors, &c);
+    if (!s)
+        s = check_part(w, 1, parts, &c);
+    for (int64_t part = 2; part <= parts && !s; part++) {
+        if (!part_name(name, first, part, parts))
+            return complain(&c, E_FORMAT,
+                            "is part 1 of %d, but is not called ...-00001-of-%05d.gguf", (int)parts,
+                            (int)parts);
+        struct complaint other = complaint_in(name, err, err_size);
+        s = open_shard(w, dir, name, err, err_size);
+        if (!s)
+            s = check_part(w, part, parts, &other);
+    }
+    if (!s && parts > 1 && tensors >= 0 && (size_t)tensors != w->list.n)
+        s = complain(&c, E_FORMAT, "the parts hold %zu tensors instead of %d", w->list.n,
+                     (int)tensors);
+    return s;
+}
+
+static bool name_ends(const struct tensor *t, const char *end)
+{
+    size_t n = strlen(end);
+    return t->name_bytes > n && memcmp(t->name + t->name_bytes - n, end, n) == 0;
+}
+
+/* Which tensors have their rows in another order. */
+static enum status mark_heads(struct weights *w, const struct complaint *c)
+{
+    uint32_t head_rows = gguf_head_rows(&w->shard[0].gguf);
+    for (size_t i = 0; i < w->list.n && head_rows; i++) {
+        struct tensor *t = &w->list.item[i];
+        if (name_ends(t, ".attn_q.weight") || name_ends(t, ".attn_k.weight"))
+            t->head_rows = head_rows;
+        /* No model is known that has them, so their order is nobody's to tell. */
+        if (name_ends(t, ".attn_q.bias") || name_ends(t, ".attn_k.bias"))
+            return complain(c, E_UNSUPPORTED, "tensor \"%.*s\" is not supported",
+                            tensor_name_shown(t), t->name);
+    }
+    return OK;
+}
+
+static enum status open_gguf(struct weights *w, const char *path, char *err, size_t err_size)
+{
+    char dir[MODEL_PATH_MAX];
+    const char *name = gguf_file_name(path);
+    struct complaint c = complaint_in(name, err, err_size);
+    w->is_gguf = true;
+    if (gguf_folder(dir, path))
+        return complain(&c, E_INVALID, "the path is too long");
+    enum status s = open_shard(w, dir, name, err, err_size);
+    if (!s)
+        s = open_parts(w, dir, name, err, err_size);
+    if (!s)
+        s = mark_heads(w, &c);
+    return s ? s : sort_names(w, err, err_size);
+}
+
+static enum status open_folder(struct weights *w, const char *dir, char *err, size_t err_size)
+{
+    /* The single file wins, as it does elsewhere; its absence is what is reported when
+     * neither is there. */
+    bool sharded = !file_present(dir, single_name) && file_present(dir, index_name);
+    return sharded ? open_index(w, dir, err, err_size) : open_single(w, dir, err, err_size);
+}
+
+enum status weights_open(struct weights **out, const char *path, char *err, size_t err_size)
+{
+    struct complaint c = complaint_in("model", err, err_size);
     enum status s = E_NOMEM;
     struct weights *w = calloc(1, sizeof(*w));
     if (!w)
@@ -505,10 +334,8 @@ enum status weights_open(struct weights **out, const char *dir, char *err, size_
         (void)complain(&c, E_NOMEM, "no memory");
         goto fail;
     }
-    /* The single file wins, as it does elsewhere; its absence is what is reported when
-     * neither is there. */
-    bool sharded = !file_present(dir, single_name) && file_present(dir, index_name);
-    s = sharded ? open_index(w, dir, err, err_size) : open_single(w, dir, err, err_size);
+    s = gguf_is_path(path) ? open_gguf(w, path, err, err_size)
+                           : open_folder(w, path, err, err_size);
     if (s)
         goto fail;
     *out = w;
@@ -525,6 +352,7 @@ void weights_close(struct weights *w)
     for (int32_t i = 0; i < w->n_shards; i++) {
         if (w->shard[i].fd >= 0)
             close(w->shard[i].fd);
+        gguf_free(&w->shard[i].gguf);
         free(w->shard[i].header);
         free(w->shard[i].name);
     }
@@ -535,10 +363,17 @@ void weights_close(struct weights *w)
 
 const struct tensor *weights_find(const struct weights *w, const char *name)
 {
-    struct tensor key = {.name = name, .name_bytes = (uint32_t)strlen(name)};
+    char own[TENSOR_NAME_MAX];
+    const char *spelled = weights_spelling(w, name, own);
+    struct tensor key = {.name = spelled, .name_bytes = (uint32_t)strlen(spelled)};
     if (w->list.n == 0)
         return NULL;
     return bsearch(&key, w->list.item, w->list.n, sizeof(key), by_name);
+}
+
+const char *weights_spelling(const struct weights *w, const char *name, char out[TENSOR_NAME_MAX])
+{
+    return w->is_gguf ? gguf_tensor_name(name, out) : name;
 }
 
 const char *weights_file(const struct weights *w, const struct tensor *t)

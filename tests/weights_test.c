@@ -66,7 +66,7 @@ static const struct lie header_lies[] = {
     {"{\"model.emb", "{,\"model.emb", E_FORMAT, "not valid JSON"},
     {"\"F32\"", "\"F33\"", E_FORMAT, "\"model.embed_tokens.weight\" has an unknown \"dtype\""},
     {"\"F32\"", "32", E_FORMAT, "\"model.embed_tokens.weight\" has an unknown \"dtype\""},
-    {"\"F32\"", "\"I32\"", E_UNSUPPORTED, "\"model.embed_tokens.weight\" is neither F32"},
+    {"\"F32\"", "\"I32\"", E_UNSUPPORTED, "\"model.embed_tokens.weight\" is I32; known: F32"},
     {"\"F32\"", "\"BF16\"", E_FORMAT, "does not match its bytes"},
     {"\"F32\"", "\"F64\"", E_FORMAT, "does not match its bytes"},
     {"[16,8]", "[8,16]", E_FORMAT, "\"model.embed_tokens.weight\" must have the shape [16, 8]"},
