@@ -16,7 +16,8 @@ struct loader {
     const cJSON *root;
     const cJSON *model;
     const cJSON *vocab;
-    const cJSON *added; /* NULL: none */
+    const struct tok_trees *trees;
+    struct token_list added;
     const struct complaint *c;
     char quote[TOK_QUOTE_MAX];
 };
@@ -37,6 +38,13 @@ static enum status too_long(struct loader *l, const char *text)
                     TOK_PIECE_MAX);
 }
 
+static void count_text(struct census *z, int64_t id, size_t bytes)
+{
+    z->highest = id > z->highest ? id : z->highest;
+    z->n++;
+    z->bytes += bytes;
+}
+
 static enum status count_one(struct loader *l, struct census *z, const char *text, const cJSON *id)
 {
     int64_t value;
@@ -45,9 +53,7 @@ static enum status count_one(struct loader *l, struct census *z, const char *tex
                         tok_quote(l->quote, text), TOK_VOCAB_MAX);
     if (strlen(text) > NAME_BYTES_MAX)
         return too_long(l, text);
-    z->highest = value > z->highest ? value : z->highest;
-    z->n++;
-    z->bytes += strlen(text);
+    count_text(z, value, strlen(text));
     return OK;
 }
 
@@ -61,58 +67,40 @@ static enum status take_census(struct loader *l, struct census *z)
         if (s)
             return s;
     }
-    cJSON_ArrayForEach(item, l->added)
-    {
-        const cJSON *content = json_get(item, "content");
-        if (!cJSON_IsString(content))
-            return complain(l->c, E_FORMAT, "added_tokens: an entry without content");
-        s = count_one(l, z, content->valuestring, json_get(item, "id"));
-        if (s)
-            return s;
+    for (size_t i = 0; i < l->added.n; i++) {
+        const struct token_entry *e = &l->added.entry[i];
+        if (e->bytes > TOK_PIECE_MAX)
+            return too_long(l, e->text);
+        count_text(z, e->id, e->bytes);
     }
     if (z->n == 0)
         return complain(l->c, E_FORMAT, "model.vocab is empty");
     return OK;
 }
 
-static enum status add_piece(struct loader *l, const char *name, const cJSON *id,
-                             enum piece_kind kind, const char *text, size_t bytes)
+static enum status add_piece(struct loader *l, const char *name, int32_t id, enum piece_kind kind,
+                             const char *text, size_t bytes)
 {
-    int64_t value;
-    if (!json_as_int(id, 0, TOK_VOCAB_MAX - 1, &value))
-        return E_FORMAT;
     if (bytes > TOK_PIECE_MAX)
         return too_long(l, name);
-    if (vocab_add(&l->t->vocab, (uint32_t)value, kind, text, bytes))
+    if (vocab_add(&l->t->vocab, (uint32_t)id, kind, text, bytes))
         return complain(l->c, E_FORMAT, "\"%s\": id %d or its text is given twice",
-                        tok_quote(l->quote, name), (int)value);
+                        tok_quote(l->quote, name), (int)id);
     return OK;
 }
 
-static enum status add_specials(struct loader *l)
+/* Those that must not be reached by merging what a user wrote. */
+static enum status add_guarded(struct loader *l)
 {
-    struct tokenizer *t = l->t;
-    const cJSON *item;
-    int n = l->added ? cJSON_GetArraySize(l->added) : 0;
-    t->special = calloc((size_t)n + 1, sizeof(*t->special));
-    if (!t->special)
-        return complain(l->c, E_NOMEM, "no memory for the added tokens");
-    cJSON_ArrayForEach(item, l->added)
-    {
-        bool special = false;
-        enum status s = field_bool(item, "special", &special, l->c);
-        if (s)
-            return s;
-        if (!special)
-            continue;
-        const char *text = json_get(item, "content")->valuestring;
-        const cJSON *id = json_get(item, "id");
-        s = add_piece(l, text, id, PIECE_SPECIAL, text, strlen(text));
-        if (s)
-            return s;
-        t->special[t->n_special++] = (int32_t)id->valuedouble;
+    enum status s = OK;
+    for (size_t i = 0; i < l->added.n && s == OK; i++) {
+        const struct token_entry *e = &l->added.entry[i];
+        if (e->special)
+            s = add_piece(l, e->text, e->id, PIECE_SPECIAL, e->text, e->bytes);
+        else if (added_is_mark(e->text, e->bytes))
+            s = add_piece(l, e->text, e->id, PIECE_ADDED, e->text, e->bytes);
     }
-    return OK;
+    return s;
 }
 
 /* "<0x0A>" */
@@ -143,22 +131,21 @@ static bool letters_to_bytes(const char *name, char out[NAME_BYTES_MAX], size_t 
     return true;
 }
 
-static enum status add_ordinary(struct loader *l, const cJSON *item)
+static enum status add_ordinary(struct loader *l, const char *name, int32_t id)
 {
     struct tokenizer *t = l->t;
-    const char *name = item->string;
     char mapped[NAME_BYTES_MAX];
     size_t bytes = strlen(name);
     uint8_t byte;
     if (t->byte_level && letters_to_bytes(name, mapped, &bytes))
-        return add_piece(l, name, item, PIECE_TEXT, mapped, bytes);
+        return add_piece(l, name, id, PIECE_TEXT, mapped, bytes);
     if (t->byte_level)
-        return add_piece(l, name, item, PIECE_ADDED, name, strlen(name));
+        return add_piece(l, name, id, PIECE_ADDED, name, strlen(name));
     if (!t->byte_fallback || !is_byte_name(name, &byte))
-        return add_piece(l, name, item, PIECE_TEXT, name, bytes);
-    enum status s = add_piece(l, name, item, PIECE_BYTE, name, bytes);
+        return add_piece(l, name, id, PIECE_TEXT, name, bytes);
+    enum status s = add_piece(l, name, id, PIECE_BYTE, name, bytes);
     if (s == OK)
-        t->byte_id[byte] = (int32_t)item->valuedouble;
+        t->byte_id[byte] = id;
     return s;
 }
 
@@ -166,25 +153,22 @@ static enum status add_rest(struct loader *l)
 {
     const struct vocab *v = &l->t->vocab;
     const cJSON *item;
+    enum status s = OK;
     cJSON_ArrayForEach(item, l->vocab)
     {
-        if (v->kind[(uint32_t)item->valuedouble] == PIECE_SPECIAL)
-            continue;
-        enum status s = add_ordinary(l, item);
+        int32_t id = (int32_t)item->valuedouble;
+        /* What is guarded was added already. */
+        if (v->kind[id] != PIECE_SPECIAL && v->kind[id] != PIECE_ADDED)
+            s = add_ordinary(l, item->string, id);
         if (s)
             return s;
     }
-    cJSON_ArrayForEach(item, l->added)
-    {
-        const cJSON *id = json_get(item, "id");
-        const char *text = json_get(item, "content")->valuestring;
-        if (v->kind[(uint32_t)id->valuedouble] != PIECE_NONE)
-            continue;
-        enum status s = add_piece(l, text, id, PIECE_ADDED, text, strlen(text));
-        if (s)
-            return s;
+    for (size_t i = 0; i < l->added.n && s == OK; i++) {
+        const struct token_entry *e = &l->added.entry[i];
+        if (v->kind[e->id] == PIECE_NONE)
+            s = add_piece(l, e->text, e->id, PIECE_ADDED, e->text, e->bytes);
     }
-    return OK;
+    return s;
 }
 
 static enum status load_vocab(struct loader *l)
@@ -196,8 +180,12 @@ static enum status load_vocab(struct loader *l)
     s = vocab_init(&l->t->vocab, (uint32_t)z.highest + 1, (uint32_t)z.n, z.bytes);
     if (s)
         return complain(l->c, s, "no memory for %zu pieces", z.n);
-    s = add_specials(l);
-    return s ? s : add_rest(l);
+    s = add_guarded(l);
+    if (s == OK)
+        s = add_rest(l);
+    if (s == OK && added_build(&l->t->added, &l->added))
+        s = complain(l->c, E_NOMEM, "no memory for the added tokens");
+    return s;
 }
 
 /* Some byte-level vocabularies lack bytes that their corpus never showed; one without
@@ -223,9 +211,8 @@ static enum status check_cover(struct loader *l)
     }
     if (cJSON_IsString(name)) {
         const char *text = name->valuestring;
-        t->unk = tokenizer_special(t, text);
-        if (t->unk < 0)
-            t->unk = vocab_find(&t->vocab, text, strlen(text));
+        const struct added *a = added_find(&t->added, text, strlen(text));
+        t->unk = a ? a->id : vocab_find(&t->vocab, text, strlen(text));
     }
     if (!t->byte_level && !t->byte_fallback && t->unk < 0)
         return complain(l->c, E_FORMAT, "neither byte_fallback nor an unk_token in the vocabulary");
@@ -290,7 +277,8 @@ static bool is_named(const struct loader *l, const char *text, size_t bytes)
         return false;
     memcpy(name, text, bytes);
     name[bytes] = '\0';
-    return tokenizer_special(l->t, name) >= 0 || (l->t->byte_fallback && is_byte_name(name, &byte));
+    return added_find(&l->t->added, name, bytes) ||
+           (l->t->byte_fallback && is_byte_name(name, &byte));
 }
 
 static enum status add_merge(struct loader *l, const cJSON *item, uint32_t rank)
@@ -379,7 +367,6 @@ static enum status check_model(struct loader *l)
     if (!cJSON_IsObject(l->model))
         return complain(l->c, E_FORMAT, "model is missing or no object");
     l->vocab = json_get(l->model, "vocab");
-    l->added = json_get(l->root, "added_tokens");
     const char *type = "BPE";
     double dropout = 0;
     enum status s = field_string(l->model, "type", &type, l->c);
@@ -404,16 +391,16 @@ static enum status check_model(struct loader *l)
                         tok_quote(l->quote, type));
     if (!cJSON_IsObject(l->vocab))
         return complain(l->c, E_FORMAT, "model.vocab is missing or no object");
-    if (l->added && !cJSON_IsArray(l->added))
-        return complain(l->c, E_FORMAT, "added_tokens is no list");
     return OK;
 }
 
-static enum status load_root(struct loader *l)
+static enum status load_json(struct loader *l)
 {
     if (!cJSON_IsObject(l->root))
         return complain(l->c, E_FORMAT, "not a JSON object");
     enum status s = check_model(l);
+    if (s == OK)
+        s = tokens_gather(&l->added, l->trees, l->c);
     if (s == OK)
         s = tok_steps_style(l->t, l->root, l->c);
     if (s == OK)
@@ -431,46 +418,61 @@ static enum status load_root(struct loader *l)
 static enum status config_bos(struct tokenizer *t, const cJSON *config, const struct complaint *c)
 {
     const cJSON *add = json_get(config, "add_bos_token");
-    const cJSON *bos = json_get(config, "bos_token");
+    const char *name = token_name(json_get(config, "bos_token"));
     bool wanted = false;
     enum status s = field_bool(config, "add_bos_token", &wanted, c);
     if (s || !add)
         return s;
-    if (cJSON_IsObject(bos))
-        bos = json_get(bos, "content");
     if (!wanted) {
         t->bos = -1;
-    } else if (cJSON_IsString(bos)) {
+    } else if (name) {
         char quoted[TOK_QUOTE_MAX];
-        t->bos = tokenizer_special(t, bos->valuestring);
+        t->bos = tokenizer_special(t, name);
         if (t->bos < 0)
             return complain(c, E_FORMAT, "bos_token \"%s\" is no special token of tokenizer.json",
-                            tok_quote(quoted, bos->valuestring));
+                            tok_quote(quoted, name));
     }
     return OK;
 }
 
-enum status tok_load(struct tokenizer *t, const char *dir, char *err, size_t err_size)
+enum status tok_load_trees(struct tokenizer *t, const struct tok_trees *trees,
+                           const struct complaint *c)
 {
-    struct complaint c = complaint_in("tokenizer.json", err, err_size);
-    cJSON *tree;
+    struct loader l = {.t = t, .root = trees->json, .trees = trees, .c = c};
+    struct complaint in_config = *c;
+    in_config.file = TOK_CONFIG_FILE;
     t->bos = -1;
     t->unk = -1;
     t->blank_id = -1;
     memset(t->byte_id, 0xff, sizeof(t->byte_id)); /* -1 each */
-    enum status s = json_load(&tree, dir, TOK_FILE_BYTES_MAX, TOK_FILE_NODES_MAX, &c);
-    if (s)
-        return s;
-    struct loader l = {.t = t, .root = tree, .c = &c};
-    s = load_root(&l);
-    cJSON_Delete(tree);
-    c.file = "tokenizer_config.json";
-    if (s || !file_present(dir, c.file))
-        return s;
-    s = json_load(&tree, dir, CONFIG_BYTES_MAX, CONFIG_NODES_MAX, &c);
-    if (s)
-        return s;
-    s = config_bos(t, tree, &c);
-    cJSON_Delete(tree);
+    enum status s = load_json(&l);
+    tokens_free(&l.added);
+    return s || !trees->config ? s : config_bos(t, trees->config, &in_config);
+}
+
+static enum status load_optional(cJSON **tree, const char *dir, const char *file,
+                                 const struct complaint *c)
+{
+    struct complaint in_file = *c;
+    in_file.file = file;
+    if (!file_present(dir, file))
+        return OK;
+    return json_load(tree, dir, CONFIG_BYTES_MAX, CONFIG_NODES_MAX, &in_file);
+}
+
+enum status tok_load(struct tokenizer *t, const char *dir, char *err, size_t err_size)
+{
+    struct complaint c = complaint_in(TOK_JSON_FILE, err, err_size);
+    struct tok_trees trees = {.json = NULL};
+    enum status s = json_load(&trees.json, dir, TOK_FILE_BYTES_MAX, TOK_FILE_NODES_MAX, &c);
+    if (s == OK)
+        s = load_optional(&trees.config, dir, TOK_CONFIG_FILE, &c);
+    if (s == OK)
+        s = load_optional(&trees.map, dir, TOK_MAP_FILE, &c);
+    if (s == OK)
+        s = tok_load_trees(t, &trees, &c);
+    cJSON_Delete(trees.json);
+    cJSON_Delete(trees.config);
+    cJSON_Delete(trees.map);
     return s;
 }

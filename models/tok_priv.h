@@ -5,8 +5,9 @@
 #include "models/tokenizer.h"
 
 /* Inside of the tokenizer: tok_load.c fills it from the files (tok_steps.c reads what
- * stands around the vocabulary), tok_vocab.c finds pieces and merges, tok_split.c cuts
- * text into words, tok_bpe.c merges the symbols of a word, tokenizer.c puts it together. */
+ * stands around the vocabulary), tok_added.c finds added tokens in text, tok_vocab.c
+ * pieces and merges, tok_split.c cuts text into words, tok_bpe.c merges the symbols of a
+ * word, tokenizer.c puts it together. */
 
 enum {
     TOK_VOCAB_MAX = 1 << 20,
@@ -25,7 +26,7 @@ enum piece_kind {
     PIECE_NONE,    /* no such id */
     PIECE_TEXT,    /* ordinary; the only kind that text is ever encoded to */
     PIECE_BYTE,    /* "<0x0A>" of a vocabulary with byte fallback */
-    PIECE_ADDED,   /* an added token that is not special: decoded, never encoded */
+    PIECE_ADDED,   /* an added token that is not special, or a piece no text leads to */
     PIECE_SPECIAL, /* decoded to nothing */
 };
 
@@ -57,6 +58,26 @@ struct merges {
 
 #define TOK_NO_RANK UINT32_MAX
 
+/* A token that is found in text before words are. */
+struct added {
+    const char *text; /* into the set's */
+    int32_t id;
+    uint16_t bytes; /* at least 1 */
+    bool special;
+    bool guarded; /* one only where a template wrote it */
+    bool lstrip;  /* takes the blanks in front of it, or behind it */
+    bool rstrip;
+    bool single_word; /* only where no letter touches it */
+};
+
+struct added_set {
+    struct added *token; /* [n] sorted by their bytes */
+    char *text;          /* all of their texts */
+    uint32_t n;
+    uint16_t shortest; /* in bytes */
+    bool begins[256];  /* one of them begins with this byte */
+};
+
 /* How text becomes words. */
 enum tok_pattern { PATTERN_ALL, PATTERN_GPT2, PATTERN_LLAMA3, PATTERN_QWEN2 };
 
@@ -72,8 +93,7 @@ struct tokenizer {
     struct vocab vocab;
     struct merges merges;
     int32_t byte_id[256]; /* piece of a byte; -1: none */
-    int32_t *special;     /* [n_special] ids */
-    int32_t n_special;
+    struct added_set added;
     int32_t bos;
     int32_t unk;      /* -1: none */
     int32_t blank_id; /* piece of U+2581; -1: none */
@@ -92,8 +112,39 @@ struct tokenizer {
     bool strip_blank;   /* decoding drops one leading blank */
 };
 
+/* What the files say of an added token; the text belongs to their tree. */
+struct token_entry {
+    const char *text;
+    size_t bytes;
+    int32_t id;
+    bool special;
+    bool lstrip;
+    bool rstrip;
+    bool single_word;
+};
+
+struct token_list {
+    struct token_entry *entry; /* [n] */
+    size_t n;
+    size_t cap;
+};
+
+/* The files of a model as trees; NULL: not there. */
+struct tok_trees {
+    cJSON *json;   /* TOK_JSON_FILE */
+    cJSON *config; /* TOK_CONFIG_FILE */
+    cJSON *map;    /* TOK_MAP_FILE */
+};
+
+#define TOK_JSON_FILE   "tokenizer.json"
+#define TOK_CONFIG_FILE "tokenizer_config.json"
+#define TOK_MAP_FILE    "special_tokens_map.json"
+
 /* tok_load.c. What was filled stays for tokenizer_close() when it fails. */
 enum status tok_load(struct tokenizer *t, const char *dir, char *err, size_t err_size) MUST_CHECK;
+/* The same from memory, once the files are trees. */
+enum status tok_load_trees(struct tokenizer *t, const struct tok_trees *trees,
+                           const struct complaint *c) MUST_CHECK;
 
 /* tok_steps.c: normalizer, pre_tokenizer, decoder and post_processor of tokenizer.json.
  * tok_steps_style() before the vocabulary is read, the others behind it. */
@@ -125,6 +176,33 @@ const struct merge *merges_find(const struct merges *m, uint32_t left, uint32_t 
 
 /* GPT-2's alphabet: the byte that a code point stands for; -1: none. */
 int32_t byte_of_letter(uint32_t cp);
+
+/* tok_gather.c */
+enum status tokens_gather(struct token_list *list, const struct tok_trees *trees,
+                          const struct complaint *c) MUST_CHECK;
+enum status tokens_push(struct token_list *list, const struct token_entry *e) MUST_CHECK;
+void tokens_free(struct token_list *list);
+/* A token given as "text" or as {"content": "text"}; NULL: neither. */
+const char *token_name(const cJSON *value);
+
+/* tok_added.c */
+enum status added_build(struct added_set *set, const struct token_list *list) MUST_CHECK;
+void added_free(struct added_set *set);
+/* Written like a mark: then it is guarded even when the file does not call it special. */
+bool added_is_mark(const char *text, size_t bytes);
+/* By its exact text; NULL: none. */
+const struct added *added_find(const struct added_set *set, const char *text, size_t bytes);
+/* The longest at p < end; `trusted` bytes from p on are a template's. NULL: none. */
+const struct added *added_at(const struct added_set *set, const char *p, const char *end,
+                             size_t trusted, uint64_t *work);
+/* No letter, number or mark in front of p or behind its bytes. */
+bool added_stands_alone(const char *p, size_t bytes, const char *begin, const char *end);
+/* White space in front of p, back to begin at most; and from p on. */
+const char *blanks_back(const char *p, const char *begin);
+const char *blanks_on(const char *p, const char *end);
+
+/* tok_norm.c: \w of regular expressions. */
+bool is_word_char(uint32_t cp);
 
 /* tok_split.c: end of the word that begins at p < end. Every character looked at adds
  * one to *work. */
@@ -160,9 +238,19 @@ void bpe_push(struct bpe *b, uint32_t id);
 void bpe_run(struct bpe *b, const struct merges *m);
 void bpe_free(struct bpe *b);
 
-/* tokenizer_encode() that also says how many steps it took. */
-enum status tok_encode_counted(const struct tokenizer *t, const char *text, size_t bytes,
-                               bool first, int32_t *ids, size_t ids_max, size_t *n,
-                               uint64_t *work) MUST_CHECK;
+/* What tokenizer_encode_marked() is given, and how many steps it took. */
+struct encode_job {
+    const char *text; /* [bytes] */
+    size_t bytes;
+    const struct text_range *trusted; /* [n_trusted] */
+    size_t n_trusted;
+    bool first;
+    int32_t *ids; /* [ids_max] */
+    size_t ids_max;
+    size_t n; /* ids so far */
+    uint64_t work;
+};
+
+enum status tok_encode(const struct tokenizer *t, struct encode_job *job) MUST_CHECK;
 
 #endif

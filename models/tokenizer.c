@@ -38,7 +38,7 @@ void tokenizer_close(struct tokenizer *t)
         return;
     vocab_free(&t->vocab);
     merges_free(&t->merges);
-    free(t->special);
+    added_free(&t->added);
     free(t);
 }
 
@@ -54,14 +54,8 @@ int32_t tokenizer_bos(const struct tokenizer *t)
 
 int32_t tokenizer_special(const struct tokenizer *t, const char *text)
 {
-    size_t bytes = strlen(text);
-    const struct vocab *v = &t->vocab;
-    for (int32_t i = 0; i < t->n_special; i++) {
-        int32_t id = t->special[i];
-        if (v->length[id] == bytes && memcmp(v->bytes + v->start[id], text, bytes) == 0)
-            return id;
-    }
-    return -1;
+    const struct added *a = added_find(&t->added, text, strlen(text));
+    return a && a->special ? a->id : -1;
 }
 
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
@@ -75,6 +69,9 @@ size_t tokenizer_bound(const struct tokenizer *t, size_t bytes)
     size_t each = !t->byte_level && t->blank_id < 0 ? BLANK_BYTES : 1;
     size_t n;
     if (!size_mul(bytes, each, &n) || !size_add(n, BLANK_BYTES, &n))
+        return SIZE_MAX;
+    /* Added tokens of one byte leave no room for the blank behind each of them. */
+    if (t->added.n && t->added.shortest < 2 && !size_add(n, bytes, &n))
         return SIZE_MAX;
     return n;
 }
@@ -262,34 +259,101 @@ static enum status encode_spaced(struct encoder *e, const char *text, size_t byt
     return s;
 }
 
-enum status tok_encode_counted(const struct tokenizer *t, const char *text, size_t bytes,
-                               bool first, int32_t *ids, size_t ids_max, size_t *n, uint64_t *work)
+/* A stretch of text without an added token in it. */
+static enum status encode_plain(struct encoder *e, const char *p, const char *end, bool first)
 {
-    if (bytes == 0)
+    if (p == end)
         return OK;
-    if (bytes > TEXT_BYTES_MAX || !utf8_valid(text, bytes))
+    if (!e->t->byte_level)
+        return encode_blanks(e, p, end, first);
+    if (e->t->space_first && *p != ' ')
+        return encode_spaced(e, p, (size_t)(end - p));
+    return encode_pattern(e, p, end);
+}
+
+/* How many bytes from `at` on are of the trusted range that holds it; *i moves up to it. */
+static size_t trusted_from(const struct encode_job *job, size_t at, size_t *i)
+{
+    while (*i < job->n_trusted && job->trusted[*i].end <= at)
+        ++*i;
+    bool inside = *i < job->n_trusted && job->trusted[*i].begin <= at;
+    return inside ? job->trusted[*i].end - at : 0;
+}
+
+static enum status encode_around(struct encoder *e, const struct encode_job *job)
+{
+    const char *end = job->text + job->bytes;
+    const char *from = job->text; /* what was not encoded yet */
+    const char *p = job->text;
+    size_t range = 0;
+    while (p < end) {
+        const struct added *a = added_at(
+            &e->t->added, p, end, trusted_from(job, (size_t)(p - job->text), &range), &e->bpe.work);
+        if (!a || (a->single_word && !added_stands_alone(p, a->bytes, job->text, end))) {
+            p += a ? a->bytes : 1;
+            continue;
+        }
+        const char *stop = a->lstrip ? blanks_back(p, from) : p;
+        enum status s = encode_plain(e, from, stop, job->first && from == job->text);
+        if (s == OK)
+            s = put(e, (uint32_t)a->id);
+        if (s)
+            return s;
+        p += a->bytes;
+        p = a->rstrip ? blanks_on(p, end) : p;
+        from = p;
+    }
+    return encode_plain(e, from, end, job->first && from == job->text);
+}
+
+static bool ranges_are_sound(const struct encode_job *job)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < job->n_trusted; i++) {
+        const struct text_range *r = &job->trusted[i];
+        if (r->begin < at || r->end < r->begin || r->end > job->bytes)
+            return false;
+        at = r->end;
+    }
+    return true;
+}
+
+enum status tok_encode(const struct tokenizer *t, struct encode_job *job)
+{
+    if (job->bytes == 0)
+        return OK;
+    if (job->bytes > TEXT_BYTES_MAX || !ranges_are_sound(job) || !utf8_valid(job->text, job->bytes))
         return E_INVALID;
-    struct encoder e = {.t = t, .ids_max = ids_max, .n = *n};
-    e.ids = ids;
-    enum status s;
-    if (!t->byte_level)
-        s = encode_blanks(&e, text, text + bytes, first);
-    else if (t->space_first && text[0] != ' ')
-        s = encode_spaced(&e, text, bytes);
-    else
-        s = encode_pattern(&e, text, text + bytes);
+    struct encoder e = {.t = t, .ids = job->ids, .ids_max = job->ids_max, .n = job->n};
+    enum status s = encode_around(&e, job);
     bpe_free(&e.bpe);
-    *work += e.bpe.work;
+    job->work += e.bpe.work;
     if (s == OK)
-        *n = e.n;
+        job->n = e.n;
+    return s;
+}
+
+enum status tokenizer_encode_marked(const struct tokenizer *t, const char *text, size_t bytes,
+                                    bool first, const struct text_range *trusted, size_t n_trusted,
+                                    int32_t *ids, size_t ids_max, size_t *n)
+{
+    struct encode_job job = {.text = text,
+                             .bytes = bytes,
+                             .trusted = trusted,
+                             .n_trusted = n_trusted,
+                             .first = first,
+                             .ids = ids,
+                             .ids_max = ids_max,
+                             .n = *n};
+    enum status s = tok_encode(t, &job);
+    *n = job.n;
     return s;
 }
 
 enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, bool first,
                              int32_t *ids, size_t ids_max, size_t *n)
 {
-    uint64_t work = 0;
-    return tok_encode_counted(t, text, bytes, first, ids, ids_max, n, &work);
+    return tokenizer_encode_marked(t, text, bytes, first, NULL, 0, ids, ids_max, n);
 }
 
 /* --- decode --- */

@@ -24,11 +24,25 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 size_t tokenizer_bound(const struct tokenizer *t, size_t bytes);
 
 /* Appends to ids[*n]; O(bytes log bytes). Text is data: "<|im_end|>" inside it stays
- * ordinary letters; specials enter only through tokenizer_special(). first: this is
- * the beginning of the sequence (some SentencePiece models put a blank only there).
- * E_NOMEM; E_INVALID: not UTF-8, or more than ids_max. */
+ * ordinary letters; specials enter only through tokenizer_special() and trusted ranges.
+ * first: this is the beginning of the sequence (some SentencePiece models put a blank
+ * only there). E_NOMEM; E_INVALID: not UTF-8, or more than ids_max. */
 enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, bool first,
                              int32_t *ids, size_t ids_max, size_t *n) MUST_CHECK;
+
+/* A text of which parts are known to be written by a template, not by a user: bytes
+ * begin .. end - 1, ascending and not overlapping, each whole characters. */
+struct text_range {
+    size_t begin;
+    size_t end;
+};
+
+/* tokenizer_encode(), but where the name of a special token, or of an added token
+ * written like one (<...>), lies wholly inside one trusted range, it becomes that token
+ * and cuts the text. What else is in the text is data. */
+enum status tokenizer_encode_marked(const struct tokenizer *t, const char *text, size_t bytes,
+                                    bool first, const struct text_range *trusted, size_t n_trusted,
+                                    int32_t *ids, size_t ids_max, size_t *n) MUST_CHECK;
 
 /* Streaming decode. Bytes of an unfinished UTF-8 character wait in the cursor, so
  * what comes out is always whole characters. Zero-initialised for a new answer. */

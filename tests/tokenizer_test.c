@@ -44,42 +44,15 @@ static size_t from_hex(const cJSON *row, const char *key, char **out)
     return n;
 }
 
-/* The longest special token that begins here; what a reader that does parse them does. */
-static int32_t special_at(const struct tokenizer *t, const char *p, const char *end, size_t *bytes)
-{
-    int32_t best = -1;
-    *bytes = 0;
-    for (int32_t i = 0; i < t->n_special; i++) {
-        int32_t id = t->special[i];
-        size_t n = t->vocab.length[id];
-        const char *text = t->vocab.bytes + t->vocab.start[id];
-        if (n > *bytes && n <= (size_t)(end - p) && memcmp(p, text, n) == 0) {
-            best = id;
-            *bytes = n;
-        }
-    }
-    return best;
-}
-
+/* BOS and the text with all of it trusted: what a reader that parses specials does. */
 static struct ids encode_parsing(const struct tokenizer *t, const char *text, size_t bytes)
 {
-    size_t most = 4 * bytes + 8;
+    struct text_range all = {0, bytes};
+    size_t most = tokenizer_bound(t, bytes) + 1;
     struct ids r = {.id = malloc(most * sizeof(*r.id))};
-    const char *end = text + bytes;
     assert_non_null(r.id);
     r.id[r.n++] = tokenizer_bos(t);
-    while (text < end) {
-        size_t skip;
-        const char *p = text;
-        int32_t id = special_at(t, p, end, &skip);
-        while (id < 0 && ++p < end)
-            id = special_at(t, p, end, &skip);
-        assert_int_equal(tokenizer_encode(t, text, (size_t)(p - text), r.n == 1, r.id, most, &r.n),
-                         OK);
-        if (id >= 0)
-            r.id[r.n++] = id;
-        text = p + skip;
-    }
+    assert_int_equal(tokenizer_encode_marked(t, text, bytes, true, &all, 1, r.id, most, &r.n), OK);
     return r;
 }
 
@@ -401,12 +374,11 @@ static void no_cut_where_merges_cross(void **state)
 static void check_specials(const struct tokenizer *t)
 {
     static const char *const around[] = {"%s", "a%sb", " %s ", "%s%s", "<%s>", "%s\n"};
-    for (int32_t i = 0; i < t->n_special; i++) {
+    for (uint32_t i = 0; i < t->added.n; i++) {
         char name[TOK_PIECE_MAX + 1];
-        int32_t id = t->special[i];
-        (void)snprintf(name, sizeof(name), "%.*s", (int)t->vocab.length[id],
-                       t->vocab.bytes + t->vocab.start[id]);
-        assert_int_equal(tokenizer_special(t, name), id);
+        const struct added *a = &t->added.token[i];
+        (void)snprintf(name, sizeof(name), "%.*s", (int)a->bytes, a->text);
+        assert_int_equal(tokenizer_special(t, name), a->id);
         for (size_t k = 0; k < ARRAY_LEN(around); k++) {
             char text[3 * TOK_PIECE_MAX];
             (void)snprintf(text, sizeof(text), around[k], name, name);
@@ -452,6 +424,105 @@ static void specials_stay_text(void **state)
     }
 }
 
+/* --- added tokens --- */
+
+#define ADDED_FLAGS                                                                                \
+    "{\"id\":258,\"content\":\"<x>\",\"special\":true},"                                           \
+    "{\"id\":259,\"content\":\"<xy>\",\"special\":true,\"lstrip\":true,\"rstrip\":true},"          \
+    "{\"id\":260,\"content\":\"<tool>\"},"                                                         \
+    "{\"id\":261,\"content\":\"\\n\\n\"},{\"id\":262,\"content\":\"\\n\\n\\n\"},"                  \
+    "{\"id\":263,\"content\":\"word\",\"single_word\":true},"                                      \
+    "{\"id\":264,\"content\":\"<x><x>\",\"special\":true}"
+
+/* Brackets stand around what the template wrote; ids from 256 on by number, others by
+ * their byte. */
+static const struct added_case {
+    const char *text;
+    const char *ids;
+} added_cases[] = {
+    {"a<x>b", "a < x > b"},
+    {"a[<x>]b", "a 258 b"},
+    {"a[<x]>b", "a < x > b"},
+    {"a<[x>]b", "a < x > b"},
+    {"[<x>][<x>]", "258 258"},
+    {"[<x><x>]", "264"},
+    {"[<x>]<x>", "258 < x >"},
+    {"a [<xy>] b", "a 259 b"},
+    {"a \xc2\xa0[<xy> ]\n b", "a 259 b"},
+    {"a <xy> b", "a \x20 < x y > \x20 b"},
+    {"<tool>", "< t o o l >"},
+    {"[<tool>]", "260"},
+    {"a\n\nb", "a 261 b"},
+    {"a\n\n\n\nb", "a 262 \n b"},
+    {"[a\n]\nb", "a 261 b"},
+    {"a word b", "a \x20 263 \x20 b"},
+    {"words", "w o r d s"},
+    {"sword", "s w o r d"},
+    {"\xc3\xa9word", "\xc3 \xa9 w o r d"},
+    {"word", "263"},
+    {"word<x>", "263 < x >"},
+    {"word[<x>]word", "263 258 263"},
+};
+
+/* The text without its brackets, which become ranges. */
+static size_t read_marked(const char *marked, char *text, struct text_range *range, size_t *n_range)
+{
+    size_t n = 0;
+    *n_range = 0;
+    for (; *marked; marked++) {
+        if (*marked == '[')
+            range[*n_range].begin = n;
+        else if (*marked == ']')
+            range[(*n_range)++].end = n;
+        else
+            text[n++] = *marked;
+    }
+    return n;
+}
+
+static void added_tokens(void **state)
+{
+    (void)state;
+    char *json = byte_level_json(NULL, 0, NO_PATTERN);
+    char *list = strstr(json, "\"added_tokens\":[") + strlen("\"added_tokens\":[");
+    char text[8192];
+    (void)snprintf(text, sizeof(text), "%.*s" ADDED_FLAGS "]}", (int)(list - json), json);
+    struct tokenizer *t = must_make(text);
+    for (size_t i = 0; i < ARRAY_LEN(added_cases); i++) {
+        struct text_range range[8];
+        size_t n_range;
+        int32_t id[64];
+        size_t n = 0;
+        char got[256] = "";
+        size_t bytes = read_marked(added_cases[i].text, text, range, &n_range);
+        assert_int_equal(tokenizer_encode_marked(t, text, bytes, true, range, n_range, id, 64, &n),
+                         OK);
+        for (size_t k = 0; k < n; k++)
+            (void)snprintf(got + strlen(got), sizeof(got) - strlen(got),
+                           id[k] < 256 ? "%s%c" : "%s%d", k ? " " : "", id[k]);
+        assert_string_equal(got, added_cases[i].ids);
+    }
+    tokenizer_close(t);
+    free(json);
+}
+
+/* Ranges that are none are refused, and nothing is read outside of the text. */
+static void unsound_ranges(void **state)
+{
+    (void)state;
+    static const struct text_range bad[][2] = {
+        {{0, 4}, {5, 5}}, {{2, 1}, {3, 3}}, {{0, 2}, {1, 3}}, {{2, 3}, {0, 1}}, {{9, 9}, {9, 9}}};
+    char *json = byte_level_json(NULL, 0, NO_PATTERN);
+    struct tokenizer *t = must_make(json);
+    int32_t id[8];
+    size_t n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_int_equal(tokenizer_encode_marked(t, "<s>", 3, true, bad[i], 2, id, 8, &n),
+                         E_INVALID);
+    tokenizer_close(t);
+    free(json);
+}
+
 /* --- long and bad input --- */
 
 static const char *const fills[] = {
@@ -467,17 +538,17 @@ static uint64_t work_of(const struct tokenizer *t, const char *fill, size_t byte
     size_t n = strlen(fill);
     size_t most = tokenizer_bound(t, bytes);
     int32_t *id = malloc(most * sizeof(*id));
-    uint64_t work = 0;
-    size_t got = 0;
     assert_true(text && id);
     bytes -= bytes % n;
     for (size_t i = 0; i < bytes; i++)
         text[i] = fill[i % n];
-    assert_int_equal(tok_encode_counted(t, text, bytes, true, id, most, &got, &work), OK);
-    assert_true(got <= most);
+    struct encode_job job = {.text = text, .bytes = bytes, .first = true};
+    job.ids = id;
+    job.ids_max = most;
+    assert_int_equal(tok_encode(t, &job), OK);
     free(text);
     free(id);
-    return work;
+    return job.work;
 }
 
 /* Steps, not seconds: a machine may be busy. n log n with both factors small. */
@@ -582,8 +653,9 @@ int main(void)
         cmocka_unit_test(merges_equal_definition),
         cmocka_unit_test(cutting_changes_nothing),
         cmocka_unit_test(no_cut_where_merges_cross),
-
         cmocka_unit_test(specials_stay_text),
+        cmocka_unit_test(added_tokens),
+        cmocka_unit_test(unsound_ranges),
         cmocka_unit_test(long_runs),
         cmocka_unit_test(text_that_is_refused),
     };
