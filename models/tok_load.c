@@ -22,21 +22,12 @@ struct loader {
     char quote[TOK_QUOTE_MAX];
 };
 
-/* A byte takes up to two in GPT-2's alphabet. */
-enum { NAME_BYTES_MAX = 2 * TOK_PIECE_MAX };
-
 /* The highest id, the number of texts and their bytes, before anything is allocated. */
 struct census {
     int64_t highest;
     size_t n;
     size_t bytes;
 };
-
-static enum status too_long(struct loader *l, const char *text)
-{
-    return complain(l->c, E_FORMAT, "\"%s...\" is longer than %d bytes", tok_quote(l->quote, text),
-                    TOK_PIECE_MAX);
-}
 
 static void count_text(struct census *z, int64_t id, size_t bytes)
 {
@@ -51,8 +42,6 @@ static enum status count_one(struct loader *l, struct census *z, const char *tex
     if (!json_as_int(id, 0, TOK_VOCAB_MAX - 1, &value))
         return complain(l->c, E_FORMAT, "the id of \"%s\" is no number below %d",
                         tok_quote(l->quote, text), TOK_VOCAB_MAX);
-    if (strlen(text) > NAME_BYTES_MAX)
-        return too_long(l, text);
     count_text(z, value, strlen(text));
     return OK;
 }
@@ -69,8 +58,6 @@ static enum status take_census(struct loader *l, struct census *z)
     }
     for (size_t i = 0; i < l->added.n; i++) {
         const struct token_entry *e = &l->added.entry[i];
-        if (e->bytes > TOK_PIECE_MAX)
-            return too_long(l, e->text);
         count_text(z, e->id, e->bytes);
     }
     if (z->n == 0)
@@ -78,97 +65,22 @@ static enum status take_census(struct loader *l, struct census *z)
     return OK;
 }
 
-static enum status add_piece(struct loader *l, const char *name, int32_t id, enum piece_kind kind,
-                             const char *text, size_t bytes)
-{
-    if (bytes > TOK_PIECE_MAX)
-        return too_long(l, name);
-    if (vocab_add(&l->t->vocab, (uint32_t)id, kind, text, bytes))
-        return complain(l->c, E_FORMAT, "\"%s\": id %d or its text is given twice",
-                        tok_quote(l->quote, name), (int)id);
-    return OK;
-}
-
-/* Those that must not be reached by merging what a user wrote. */
-static enum status add_guarded(struct loader *l)
-{
-    enum status s = OK;
-    for (size_t i = 0; i < l->added.n && s == OK; i++) {
-        const struct token_entry *e = &l->added.entry[i];
-        if (e->special)
-            s = add_piece(l, e->text, e->id, PIECE_SPECIAL, e->text, e->bytes);
-        else if (added_is_mark(e->text, e->bytes))
-            s = add_piece(l, e->text, e->id, PIECE_ADDED, e->text, e->bytes);
-    }
-    return s;
-}
-
-/* "<0x0A>" */
-static bool is_byte_name(const char *name, uint8_t *byte)
-{
-    static const char digits[] = "0123456789ABCDEF";
-    if (strlen(name) != 6 || memcmp(name, "<0x", 3) != 0 || name[5] != '>')
-        return false;
-    const char *high = strchr(digits, name[3]);
-    const char *low = strchr(digits, name[4]);
-    if (!high || !low)
-        return false;
-    *byte = (uint8_t)((high - digits) << 4 | (low - digits));
-    return true;
-}
-
-/* From GPT-2's alphabet to bytes; false: a character that is not in it. */
-static bool letters_to_bytes(const char *name, char out[NAME_BYTES_MAX], size_t *bytes)
-{
-    size_t n = 0;
-    while (*name) {
-        int32_t byte = byte_of_letter(utf8_next(&name));
-        if (byte < 0)
-            return false;
-        out[n++] = (char)byte;
-    }
-    *bytes = n;
-    return true;
-}
-
-static enum status add_ordinary(struct loader *l, const char *name, int32_t id)
-{
-    struct tokenizer *t = l->t;
-    char mapped[NAME_BYTES_MAX];
-    size_t bytes = strlen(name);
-    uint8_t byte;
-    if (t->byte_level && letters_to_bytes(name, mapped, &bytes))
-        return add_piece(l, name, id, PIECE_TEXT, mapped, bytes);
-    if (t->byte_level)
-        return add_piece(l, name, id, PIECE_ADDED, name, strlen(name));
-    if (!t->byte_fallback || !is_byte_name(name, &byte))
-        return add_piece(l, name, id, PIECE_TEXT, name, bytes);
-    enum status s = add_piece(l, name, id, PIECE_BYTE, name, bytes);
-    if (s == OK)
-        t->byte_id[byte] = id;
-    return s;
-}
-
-static enum status add_rest(struct loader *l)
+static enum status add_ordinary(struct loader *l)
 {
     const struct vocab *v = &l->t->vocab;
     const cJSON *item;
-    enum status s = OK;
     cJSON_ArrayForEach(item, l->vocab)
     {
         int32_t id = (int32_t)item->valuedouble;
+        const struct tok_text name = {item->string, strlen(item->string)};
         /* What is guarded was added already. */
-        if (v->kind[id] != PIECE_SPECIAL && v->kind[id] != PIECE_ADDED)
-            s = add_ordinary(l, item->string, id);
+        if (v->kind[id] == PIECE_SPECIAL || v->kind[id] == PIECE_ADDED)
+            continue;
+        enum status s = build_ordinary(l->t, id, &name, l->c);
         if (s)
             return s;
     }
-    for (size_t i = 0; i < l->added.n && s == OK; i++) {
-        const struct token_entry *e = &l->added.entry[i];
-        if (v->kind[e->id] == PIECE_NONE)
-            s = add_piece(l, e->text, e->id, PIECE_ADDED, e->text, e->bytes);
-    }
-    return s;
+    return OK;
 }
 
 static enum status load_vocab(struct loader *l)
@@ -180,155 +92,39 @@ static enum status load_vocab(struct loader *l)
     s = vocab_init(&l->t->vocab, (uint32_t)z.highest + 1, (uint32_t)z.n, z.bytes);
     if (s)
         return complain(l->c, s, "no memory for %zu pieces", z.n);
-    s = add_guarded(l);
+    s = build_guarded(l->t, &l->added, l->c);
     if (s == OK)
-        s = add_rest(l);
-    if (s == OK && added_build(&l->t->added, &l->added))
-        s = complain(l->c, E_NOMEM, "no memory for the added tokens");
-    return s;
+        s = add_ordinary(l);
+    return s ? s : build_added(l->t, &l->added, l->c);
 }
 
-/* Some byte-level vocabularies lack bytes that their corpus never showed; one without
- * plain letters is no vocabulary. */
-static bool may_lack(const struct tokenizer *t, int b)
-{
-    return t->byte_level && (b < 0x20 || b > 0x7e);
-}
-
-/* Every byte, or at least every character, must become something. */
-static enum status check_cover(struct loader *l)
+static void find_unknown(struct loader *l)
 {
     struct tokenizer *t = l->t;
     const cJSON *name = json_get(l->model, "unk_token");
-    t->blank_id = vocab_find(&t->vocab, BLANK, BLANK_BYTES);
-    for (int b = 0; b < 256; b++) {
-        char one = (char)b;
-        if (t->byte_level)
-            t->byte_id[b] = vocab_find(&t->vocab, &one, 1);
-        if ((t->byte_level || t->byte_fallback) && t->byte_id[b] < 0 && !may_lack(t, b))
-            return complain(l->c, E_FORMAT, "model.vocab has no piece for byte 0x%02X",
-                            (unsigned)b);
-    }
-    if (cJSON_IsString(name)) {
-        const char *text = name->valuestring;
-        const struct added *a = added_find(&t->added, text, strlen(text));
-        t->unk = a ? a->id : vocab_find(&t->vocab, text, strlen(text));
-    }
-    if (!t->byte_level && !t->byte_fallback && t->unk < 0)
-        return complain(l->c, E_FORMAT, "neither byte_fallback nor an unk_token in the vocabulary");
-    return OK;
+    if (!cJSON_IsString(name))
+        return;
+    size_t bytes = strlen(name->valuestring);
+    const struct added *a = added_find(&t->added, name->valuestring, bytes);
+    t->unk = a ? a->id : vocab_find(&t->vocab, name->valuestring, bytes);
 }
 
 /* --- merges --- */
 
-struct pair {
-    const char *left;
-    const char *right;
-    size_t left_bytes;
-    size_t right_bytes;
-};
-
 /* ["a", "b"], or "a b" with exactly one space. */
-static bool read_pair(const cJSON *item, struct pair *p)
+static bool read_pair(const cJSON *item, struct tok_text *left, struct tok_text *right)
 {
     if (cJSON_IsString(item)) {
-        const char *space = strchr(item->valuestring, ' ');
-        if (!space || strchr(space + 1, ' '))
-            return false;
-        p->left = item->valuestring;
-        p->left_bytes = (size_t)(space - p->left);
-        p->right = space + 1;
-    } else {
-        const cJSON *left = cJSON_IsArray(item) ? item->child : NULL;
-        const cJSON *right = left ? left->next : NULL;
-        if (!right || !cJSON_IsString(left) || !cJSON_IsString(right) || right->next)
-            return false;
-        p->left = left->valuestring;
-        p->left_bytes = strlen(p->left);
-        p->right = right->valuestring;
+        const struct tok_text both = {item->valuestring, strlen(item->valuestring)};
+        return split_merge(&both, left, right);
     }
-    p->right_bytes = strlen(p->right);
-    return true;
-}
-
-/* Id of the text a merge names; -1: none, or one that text must not reach. */
-static int32_t merge_part(const struct tokenizer *t, const char *text, size_t bytes)
-{
-    char name[NAME_BYTES_MAX + 1];
-    char mapped[NAME_BYTES_MAX];
-    if (bytes > NAME_BYTES_MAX)
-        return -1;
-    if (!t->byte_level)
-        return vocab_find(&t->vocab, text, bytes);
-    memcpy(name, text, bytes);
-    name[bytes] = '\0';
-    if (!letters_to_bytes(name, mapped, &bytes))
-        return -1;
-    return vocab_find(&t->vocab, mapped, bytes);
-}
-
-/* A part may be a piece of the vocabulary that is not ordinary: then the merge can never
- * happen, and is no mistake of the file. */
-static bool is_named(const struct loader *l, const char *text, size_t bytes)
-{
-    char name[NAME_BYTES_MAX + 1];
-    uint8_t byte;
-    if (bytes > NAME_BYTES_MAX)
+    const cJSON *first = cJSON_IsArray(item) ? item->child : NULL;
+    const cJSON *second = first ? first->next : NULL;
+    if (!second || !cJSON_IsString(first) || !cJSON_IsString(second) || second->next)
         return false;
-    memcpy(name, text, bytes);
-    name[bytes] = '\0';
-    return added_find(&l->t->added, name, bytes) ||
-           (l->t->byte_fallback && is_byte_name(name, &byte));
-}
-
-static enum status add_merge(struct loader *l, const cJSON *item, uint32_t rank)
-{
-    struct pair p;
-    char both[2 * NAME_BYTES_MAX];
-    if (!read_pair(item, &p))
-        return complain(l->c, E_FORMAT, "merge %u is not a pair of pieces", rank);
-    if (p.left_bytes > NAME_BYTES_MAX || p.right_bytes > NAME_BYTES_MAX)
-        return complain(l->c, E_FORMAT, "merge %u is too long", rank);
-    memcpy(both, p.left, p.left_bytes);
-    memcpy(both + p.left_bytes, p.right, p.right_bytes);
-    const struct {
-        const char *text;
-        size_t bytes;
-    } part[] = {
-        {p.left, p.left_bytes}, {p.right, p.right_bytes}, {both, p.left_bytes + p.right_bytes}};
-    int32_t id[ARRAY_LEN(part)];
-    bool possible = true;
-    for (size_t i = 0; i < ARRAY_LEN(part); i++) {
-        id[i] = merge_part(l->t, part[i].text, part[i].bytes);
-        possible = possible && id[i] >= 0;
-        if (id[i] < 0 && !is_named(l, part[i].text, part[i].bytes))
-            return complain(l->c, E_FORMAT,
-                            "merge %u (\"%s\") needs a piece that is not in the vocabulary", rank,
-                            tok_quote(l->quote, p.left));
-    }
-    if (possible)
-        merges_add(&l->t->merges, &(struct merge){.left = (uint32_t)id[0],
-                                                  .right = (uint32_t)id[1],
-                                                  .rank = rank,
-                                                  .result = (uint32_t)id[2]});
-    return OK;
-}
-
-/* A blank behind something else: text must not be cut in front of blanks then. */
-static bool blank_inside(const struct vocab *v, uint32_t id)
-{
-    const char *text = v->bytes + v->start[id];
-    const char *end = text + v->length[id];
-    bool seen = false;
-    while (text < end) {
-        size_t n = utf8_length(text, end);
-        bool blank = n == BLANK_BYTES && memcmp(text, BLANK, n) == 0;
-        if (blank && seen)
-            return true;
-        seen = seen || !blank;
-        text += n ? n : 1;
-    }
-    return false;
+    *left = (struct tok_text){first->valuestring, strlen(first->valuestring)};
+    *right = (struct tok_text){second->valuestring, strlen(second->valuestring)};
+    return true;
 }
 
 static enum status load_merges(struct loader *l)
@@ -346,15 +142,15 @@ static enum status load_merges(struct loader *l)
     const cJSON *item;
     cJSON_ArrayForEach(item, list)
     {
-        enum status s = add_merge(l, item, rank++);
+        struct tok_text left;
+        struct tok_text right;
+        if (!read_pair(item, &left, &right))
+            return complain(l->c, E_FORMAT, "merge %u is not a pair of pieces", rank);
+        enum status s = build_merge(t, &left, &right, rank++, l->c);
         if (s)
             return s;
     }
-    t->cut_words = t->blanks && (t->blank_id >= 0 || t->byte_fallback);
-    for (uint32_t i = 0; i <= t->merges.mask && t->cut_words; i++) {
-        const struct merge *m = &t->merges.slot[i];
-        t->cut_words = m->rank == TOK_NO_RANK || !blank_inside(&t->vocab, m->result);
-    }
+    build_cuts(t);
     return OK;
 }
 
@@ -407,8 +203,10 @@ static enum status load_json(struct loader *l)
         s = tok_steps_text(l->t, l->root, l->c);
     if (s == OK)
         s = load_vocab(l);
-    if (s == OK)
-        s = check_cover(l);
+    if (s)
+        return s;
+    find_unknown(l);
+    s = build_cover(l->t, l->c);
     if (s == OK)
         s = load_merges(l);
     return s ? s : tok_steps_bos(l->t, l->root, l->c);
@@ -441,10 +239,6 @@ enum status tok_load_trees(struct tokenizer *t, const struct tok_trees *trees,
     struct loader l = {.t = t, .root = trees->json, .trees = trees, .c = c};
     struct complaint in_config = *c;
     in_config.file = TOK_CONFIG_FILE;
-    t->bos = -1;
-    t->unk = -1;
-    t->blank_id = -1;
-    memset(t->byte_id, 0xff, sizeof(t->byte_id)); /* -1 each */
     enum status s = load_json(&l);
     tokens_free(&l.added);
     return s || !trees->config ? s : config_bos(t, trees->config, &in_config);

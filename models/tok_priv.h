@@ -2,6 +2,7 @@
 #define MODELS_TOK_PRIV_H
 
 #include "models/jsonfile.h"
+#include "models/tok_parts.h"
 #include "models/tokenizer.h"
 
 /* Inside of the tokenizer: tok_load.c fills it from the files (tok_steps.c reads what
@@ -14,6 +15,8 @@ enum {
     TOK_MERGES_MAX = 1 << 22,
     /* Three held bytes and a whole piece of garbage still fit, each byte as U+FFFD. */
     TOK_PIECE_MAX = TOKEN_TEXT_MAX / 3 - 4,
+    /* How a file spells a piece: a byte takes up to two in GPT-2's alphabet. */
+    TOK_NAME_BYTES_MAX = 2 * TOK_PIECE_MAX,
     TOK_FILE_BYTES_MAX = 64 << 20,
     TOK_FILE_NODES_MAX = 1 << 23,
 };
@@ -140,6 +143,9 @@ struct tok_trees {
 #define TOK_CONFIG_FILE "tokenizer_config.json"
 #define TOK_MAP_FILE    "special_tokens_map.json"
 
+/* tokenizer.c: one with nothing in it, for tokenizer_close(); NULL: no memory. */
+struct tokenizer *tok_alloc(void);
+
 /* tok_load.c. What was filled stays for tokenizer_close() when it fails. */
 enum status tok_load(struct tokenizer *t, const char *dir, char *err, size_t err_size) MUST_CHECK;
 /* The same from memory, once the files are trees. */
@@ -158,6 +164,34 @@ enum status tok_steps_bos(struct tokenizer *t, const cJSON *root,
 /* A text of a file for an error line: its beginning, control bytes as '?'. */
 enum { TOK_QUOTE_MAX = 80 };
 const char *tok_quote(char out[TOK_QUOTE_MAX], const char *text);
+const char *tok_quote_bytes(char out[TOK_QUOTE_MAX], const char *text, size_t bytes);
+
+/* tok_build.c, in the order of use: guarded tokens, ordinary pieces, the other added
+ * tokens, cover, merges, cuts. */
+enum status build_guarded(struct tokenizer *t, const struct token_list *list,
+                          const struct complaint *c) MUST_CHECK;
+enum status build_piece(struct tokenizer *t, int32_t id, enum piece_kind kind,
+                        const struct tok_text *text, const struct complaint *c) MUST_CHECK;
+/* A piece as files spell it: GPT-2's alphabet becomes bytes, "<0x0A>" a byte. The name is
+ * well-formed UTF-8. */
+enum status build_ordinary(struct tokenizer *t, int32_t id, const struct tok_text *name,
+                           const struct complaint *c) MUST_CHECK;
+enum status build_added(struct tokenizer *t, const struct token_list *list,
+                        const struct complaint *c) MUST_CHECK;
+/* Every byte, or at least every character, becomes something. Fills byte_id, blank_id. */
+enum status build_cover(struct tokenizer *t, const struct complaint *c) MUST_CHECK;
+/* "left right" with exactly one space; false: anything else. */
+bool split_merge(const struct tok_text *both, struct tok_text *left, struct tok_text *right);
+/* merges_init() was called; the parts are spelled as in the file. */
+enum status build_merge(struct tokenizer *t, const struct tok_text *left,
+                        const struct tok_text *right, uint32_t rank,
+                        const struct complaint *c) MUST_CHECK;
+/* No merges are given: two pieces merge where together they are a piece, the lowest
+ * rank[id] of the result first. */
+enum status build_ranked(struct tokenizer *t, const uint32_t *rank,
+                         const struct complaint *c) MUST_CHECK;
+void build_cuts(struct tokenizer *t);
+bool is_byte_name(const struct tok_text *name, uint8_t *byte);
 
 /* tok_vocab.c */
 enum status vocab_init(struct vocab *v, uint32_t n, uint32_t n_texts, size_t bytes_max) MUST_CHECK;
@@ -207,6 +241,10 @@ bool is_word_char(uint32_t cp);
 /* tok_split.c: end of the word that begins at p < end. Every character looked at adds
  * one to *work. */
 const char *split_word(enum tok_pattern pattern, const char *p, const char *end, uint64_t *work);
+/* How text becomes words under a name of GGUF; *adds_bos: such models' prompts begin
+ * with BOS where the file does not say. */
+enum status tok_pre_named(struct tokenizer *t, const char *name, bool *adds_bos,
+                          const struct complaint *c) MUST_CHECK;
 /* Known regular expressions of tokenizer.json; false: none of them. */
 bool split_pattern(const char *regex, enum tok_pattern *out);
 

@@ -16,18 +16,21 @@ struct steps {
     int n;
 };
 
-const char *tok_quote(char out[TOK_QUOTE_MAX], const char *text)
+const char *tok_quote_bytes(char out[TOK_QUOTE_MAX], const char *text, size_t bytes)
 {
     size_t n = 0;
-    while (text[n] && n + 1 < TOK_QUOTE_MAX) {
+    for (; n < bytes && n + 1 < TOK_QUOTE_MAX; n++)
         out[n] = (unsigned char)text[n] < 0x20 || text[n] == 0x7f ? '?' : text[n];
-        n++;
-    }
     /* A character cut in half would make the line invalid UTF-8. */
-    while (n && text[n] && ((unsigned char)text[n] & 0xc0) == 0x80)
+    while (n && n < bytes && ((unsigned char)text[n] & 0xc0) == 0x80)
         n--;
     out[n] = '\0';
     return out;
+}
+
+const char *tok_quote(char out[TOK_QUOTE_MAX], const char *text)
+{
+    return tok_quote_bytes(out, text, strlen(text));
 }
 
 static const char *text_of(const cJSON *o, const char *key)

@@ -16,9 +16,21 @@
 /* A merge takes two symbols' places, an unknown character needs one per byte. */
 #define TEXT_BYTES_MAX ((size_t)1 << 29)
 
-enum status tokenizer_open(struct tokenizer **out, const char *dir, char *err, size_t err_size)
+struct tokenizer *tok_alloc(void)
 {
     struct tokenizer *t = calloc(1, sizeof(*t));
+    if (!t)
+        return NULL;
+    t->bos = -1;
+    t->unk = -1;
+    t->blank_id = -1;
+    memset(t->byte_id, 0xff, sizeof(t->byte_id)); /* -1 each */
+    return t;
+}
+
+enum status tokenizer_open(struct tokenizer **out, const char *dir, char *err, size_t err_size)
+{
+    struct tokenizer *t = tok_alloc();
     if (!t) {
         (void)snprintf(err, err_size, "%s", status_text(E_NOMEM));
         return E_NOMEM;

@@ -190,7 +190,7 @@ static const struct broken_case {
     {MODEL("\"u\":\"0\"", "[]"), E_FORMAT, "the id of \"u\""},
     {MODEL("\"u\":0,\"a\":0", "[]"), E_FORMAT, "\"a\": id 0 or its text is given twice"},
     {MODEL("\"u\":0,\"u\":1", "[]"), E_FORMAT, "\"u\": id 1 or its text is given twice"},
-    {MODEL("\"a\":0", "[]"), E_FORMAT, "neither byte_fallback nor an unk_token"},
+    {MODEL("\"a\":0", "[]"), E_FORMAT, "neither bytes nor an unknown token"},
     {MODEL("\"u\":0,\"a\":1", "[\"a b\"]"), E_FORMAT, "merge 0"},
     {MODEL("\"u\":0,\"a\":1", "[\"a a\"]"), E_FORMAT, "merge 0"},
     {MODEL("\"u\":0,\"a\":1", "[\"a\"]"), E_FORMAT, "merge 0 is not a pair"},

@@ -1,0 +1,221 @@
+#include "models/tok_parts.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "models/tok_priv.h"
+#include "models/unicode.h"
+
+/* Lists -> struct tokenizer. Two families: SentencePiece, where the order of merges is the
+ * order of scores, and byte-level, where merges are given. Pieces that no text may become
+ * (controls, unused ones) are kept apart from the beginning. */
+
+struct assembly {
+    struct tokenizer *t;
+    const struct tok_parts *parts;
+    const struct complaint *c;
+    struct token_list added;
+};
+
+static enum part_kind kind_of(const struct tok_parts *parts, uint32_t id)
+{
+    return parts->kind ? (enum part_kind)parts->kind[id] : PART_TEXT;
+}
+
+/* --- pieces --- */
+
+static enum status check_piece(const struct assembly *a, uint32_t id, size_t *bytes)
+{
+    const struct tok_text *text = &a->parts->piece[id];
+    enum part_kind kind = kind_of(a->parts, id);
+    if (kind < PART_TEXT || kind >= PART_KINDS)
+        return complain(a->c, E_FORMAT, "token %u: type %d is none", id, (int)kind);
+    if (!utf8_valid(text->text, text->bytes))
+        return complain(a->c, E_FORMAT, "token %u: its text is not UTF-8", id);
+    if (a->parts->score && !isfinite(a->parts->score[id]))
+        return complain(a->c, E_FORMAT, "token %u: its score is no number", id);
+    if (!size_add(*bytes, text->bytes, bytes))
+        return complain(a->c, E_FORMAT, "token %u is too long", id);
+    return OK;
+}
+
+static enum status collect_added(struct assembly *a)
+{
+    for (uint32_t id = 0; id < a->parts->n_pieces; id++) {
+        enum part_kind kind = kind_of(a->parts, id);
+        const struct tok_text *text = &a->parts->piece[id];
+        if ((kind != PART_CONTROL && kind != PART_USER && kind != PART_UNKNOWN) || text->bytes == 0)
+            continue;
+        const struct token_entry e = {.text = text->text,
+                                      .bytes = text->bytes,
+                                      .id = (int32_t)id,
+                                      .special = kind != PART_USER};
+        if (tokens_push(&a->added, &e))
+            return complain(a->c, E_NOMEM, "no memory for the added tokens");
+    }
+    return OK;
+}
+
+/* A text given to two ids is encoded to the first; the other is still decoded. */
+static enum status add_text(struct assembly *a, uint32_t id)
+{
+    struct vocab *v = &a->t->vocab;
+    const struct tok_text *text = &a->parts->piece[id];
+    bool taken = !a->t->byte_level && vocab_find(v, text->text, text->bytes) >= 0;
+    if (taken || text->bytes == 0 || kind_of(a->parts, id) == PART_UNUSED)
+        return build_piece(a->t, (int32_t)id, PIECE_ADDED, text, a->c);
+    return build_ordinary(a->t, (int32_t)id, text, a->c);
+}
+
+static enum status add_pieces(struct assembly *a)
+{
+    const struct tok_parts *parts = a->parts;
+    size_t bytes = 0;
+    enum status s = OK;
+    if (parts->n_pieces == 0 || parts->n_pieces > TOK_VOCAB_MAX)
+        return complain(a->c, E_FORMAT, "%u tokens: 1 to %d are possible", parts->n_pieces,
+                        TOK_VOCAB_MAX);
+    for (uint32_t id = 0; id < parts->n_pieces && s == OK; id++)
+        s = check_piece(a, id, &bytes);
+    if (s)
+        return s;
+    s = vocab_init(&a->t->vocab, parts->n_pieces, parts->n_pieces, bytes);
+    if (s)
+        return complain(a->c, s, "no memory for %u pieces", parts->n_pieces);
+    s = collect_added(a);
+    if (s == OK)
+        s = build_guarded(a->t, &a->added, a->c);
+    for (uint32_t id = 0; id < parts->n_pieces && s == OK; id++) {
+        if (a->t->vocab.kind[id] == PIECE_NONE && kind_of(parts, id) != PART_USER)
+            s = add_text(a, id);
+    }
+    return s ? s : build_added(a->t, &a->added, a->c);
+}
+
+/* --- the order of merges --- */
+
+struct scored {
+    float score;
+    uint32_t id;
+};
+
+static int by_score(const void *a, const void *b)
+{
+    const struct scored *x = a;
+    const struct scored *y = b;
+    return (x->score < y->score) - (x->score > y->score);
+}
+
+/* Equal scores are one rank: among them, the leftmost merges first. */
+static enum status merge_by_score(struct assembly *a)
+{
+    uint32_t n = a->parts->n_pieces;
+    struct scored *order = malloc(n * sizeof(*order));
+    uint32_t *rank = malloc(n * sizeof(*rank));
+    enum status s = E_NOMEM;
+    if (!order || !rank) {
+        s = complain(a->c, s, "no memory for %u scores", n);
+        goto done;
+    }
+    for (uint32_t id = 0; id < n; id++)
+        order[id] = (struct scored){a->parts->score[id], id};
+    qsort(order, n, sizeof(*order), by_score);
+    uint32_t place = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        place += i > 0 && order[i].score < order[i - 1].score;
+        rank[order[i].id] = place;
+    }
+    s = build_ranked(a->t, rank, a->c);
+done:
+    free(order);
+    free(rank);
+    return s;
+}
+
+static enum status merge_by_list(struct assembly *a)
+{
+    const struct tok_parts *parts = a->parts;
+    if (parts->n_merges > TOK_MERGES_MAX)
+        return complain(a->c, E_FORMAT, "more than %d merges", TOK_MERGES_MAX);
+    if (merges_init(&a->t->merges, parts->n_merges))
+        return complain(a->c, E_NOMEM, "no memory for %zu merges", parts->n_merges);
+    for (size_t i = 0; i < parts->n_merges; i++) {
+        struct tok_text left;
+        struct tok_text right;
+        if (!utf8_valid(parts->merge[i].text, parts->merge[i].bytes) ||
+            !split_merge(&parts->merge[i], &left, &right))
+            return complain(a->c, E_FORMAT, "merge %zu is not a pair of pieces", i);
+        enum status s = build_merge(a->t, &left, &right, (uint32_t)i, a->c);
+        if (s)
+            return s;
+    }
+    return OK;
+}
+
+/* --- the rest --- */
+
+static enum status set_specials(struct assembly *a, bool usually)
+{
+    struct tokenizer *t = a->t;
+    const struct tok_parts *parts = a->parts;
+    int64_t n = parts->n_pieces;
+    if (parts->bos < -1 || parts->bos >= n || parts->unk < -1 || parts->unk >= n)
+        return complain(a->c, E_FORMAT, "the id of a special token is out of the vocabulary");
+    t->unk = parts->unk;
+    for (uint32_t id = 0; id < parts->n_pieces && t->unk < 0; id++) {
+        if (kind_of(parts, id) == PART_UNKNOWN)
+            t->unk = (int32_t)id;
+    }
+    if (parts->add_bos < 0 ? usually : parts->add_bos > 0)
+        t->bos = parts->bos;
+    return OK;
+}
+
+static enum status set_blanks(struct assembly *a)
+{
+    struct tokenizer *t = a->t;
+    t->blanks = true;
+    t->blanks_out = true;
+    t->fuse_unk = true;
+    t->prefix = a->parts->blank_first ? PREFIX_ALWAYS : PREFIX_NONE;
+    t->strip_blank = a->parts->blank_first;
+    for (uint32_t id = 0; id < a->parts->n_pieces; id++)
+        t->byte_fallback = t->byte_fallback || kind_of(a->parts, id) == PART_BYTE;
+    return OK;
+}
+
+static enum status assemble(struct assembly *a)
+{
+    bool scored = a->parts->score != NULL;
+    bool usually = true;
+    a->t->byte_level = !scored;
+    enum status s = scored ? set_blanks(a) : tok_pre_named(a->t, a->parts->pre, &usually, a->c);
+    if (s == OK)
+        s = add_pieces(a);
+    if (s == OK)
+        s = set_specials(a, usually);
+    if (s == OK)
+        s = build_cover(a->t, a->c);
+    if (s == OK)
+        s = scored ? merge_by_score(a) : merge_by_list(a);
+    if (s == OK)
+        build_cuts(a->t);
+    return s;
+}
+
+enum status tokenizer_of_parts(struct tokenizer **out, const struct tok_parts *parts,
+                               const struct complaint *c)
+{
+    struct assembly a = {.t = tok_alloc(), .parts = parts, .c = c};
+    if (!a.t)
+        return complain(c, E_NOMEM, "no memory for a tokenizer");
+    enum status s = assemble(&a);
+    tokens_free(&a.added);
+    if (s) {
+        tokenizer_close(a.t);
+        return s;
+    }
+    *out = a.t;
+    return OK;
+}
