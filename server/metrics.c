@@ -55,6 +55,13 @@ static const char *const refusal_names[API_KINDS] = {
     [API_NO_KEY] = "no_key",
 };
 
+/* vLLM has the first two. */
+static const char *const admission_names[SCHED_REASONS] = {
+    [SCHED_MANY_REQUESTS] = "max_num_queued_reqs",
+    [SCHED_MANY_TOKENS] = "max_num_queued_tokens",
+    [SCHED_TOO_LATE] = "ttft_slo",
+};
+
 void metrics_init(struct metrics *m)
 {
     memset(m, 0, sizeof(*m));
@@ -190,6 +197,21 @@ static void write_scheduler(struct buf *out, const struct metrics *m, const stru
          (double)s->prefix_hit_tokens},
         {"vllm:num_preemptions_total", "counter", "Requests put back to be computed again.",
          (double)s->preemptions},
+        {"firstlight_waiting_tokens", "gauge", "Prompt tokens left to compute of the waiting.",
+         (double)s->waiting_tokens},
+        {"firstlight_backlog_seconds", "gauge", "Computing every prompt not yet computed.",
+         (double)s->backlog_ns * 1e-9},
+        {"firstlight_ttft_predicted_seconds_total", "counter",
+         "Times to the first token as predicted on arrival.", (double)s->ttft_predicted_ns * 1e-9},
+        {"firstlight_ttft_actual_seconds_total", "counter", "What they became.",
+         (double)s->ttft_actual_ns * 1e-9},
+        {"firstlight_ttft_error_seconds_total", "counter", "Differences without sign.",
+         (double)s->ttft_error_ns * 1e-9},
+        {"firstlight_ttft_predictions_total", "counter", "Requests in these sums.",
+         (double)s->ttft_n},
+        {"firstlight_slo_met_total", "counter", "First tokens within their objective.",
+         (double)s->slo_met},
+        {"firstlight_slo_missed_total", "counter", "First tokens after it.", (double)s->slo_missed},
         {"firstlight_steps_total", "counter", "Steps of the model.", (double)s->steps},
         {"firstlight_step_rows_total", "counter", "Token rows over all steps.",
          (double)s->step_rows},
@@ -204,6 +226,12 @@ static void write_scheduler(struct buf *out, const struct metrics *m, const stru
                "num_gpu_blocks=\"%d\",cache_dtype=\"%s\",enable_prefix_caching=\"%s\"} 1\n",
                v->model, s->block_tokens, s->blocks_total, v->kv_numbers,
                v->prefix_cache ? "True" : "False");
+    family(out, "vllm:admission_rejections_total", "counter", "Requests refused on arrival.");
+    for (int32_t i = 0; i < SCHED_REASONS; i++)
+        buf_printf(out,
+                   "vllm:admission_rejections_total{model_name=\"%s\",engine=\"0\","
+                   "reason=\"%s\"} %llu\n",
+                   v->model, admission_names[i], (unsigned long long)s->refused[i]);
     family(out, "vllm:request_success_total", "counter", "Requests by the way they ended.");
     for (int32_t i = 0; i < METRIC_FINISHES; i++)
         buf_printf(out,

@@ -7,7 +7,7 @@
 /* Errors that pass by themselves carry Retry-After, spread at random so that clients
  * refused together do not come back together. */
 
-enum { RETRY_MS_MIN = 700, RETRY_MS_SPREAD = 600 };
+enum { RETRY_MS_UNKNOWN = 1000, RETRY_SPREAD_PERCENT = 60 };
 
 uint64_t random_u64(void)
 {
@@ -75,6 +75,13 @@ void reply_whole(const struct exchange *x, struct conn *c, int code, const char 
     conn_respond(c, &reply, body);
 }
 
+/* Up to 30 % less or more. */
+static unsigned jittered(uint32_t ms)
+{
+    uint64_t spread = (uint64_t)ms * RETRY_SPREAD_PERCENT / 100 + 1;
+    return (unsigned)(ms - spread / 2 + random_u64() % spread);
+}
+
 void reply_error(const struct exchange *x, struct conn *c, const struct api_error *e,
                  const char *more)
 {
@@ -82,7 +89,7 @@ void reply_error(const struct exchange *x, struct conn *c, const struct api_erro
     struct buf body = {0};
     int code = x->wire->status(e);
     if (e->kind == API_BUSY || e->kind == API_NOT_READY) {
-        unsigned ms = RETRY_MS_MIN + random_u32() % RETRY_MS_SPREAD;
+        unsigned ms = jittered(e->retry_ms ? e->retry_ms : RETRY_MS_UNKNOWN);
         (void)snprintf(retry, sizeof(retry), "Retry-After: %u\r\nretry-after-ms: %u\r\n",
                        (ms + 999) / 1000, ms);
         more = retry;

@@ -392,6 +392,25 @@ static void start_worker(struct stream *st, uv_work_cb work, uv_after_work_cb af
     refuse_with(st, API_ENGINE);
 }
 
+/* How many tokens a prompt becomes is known only when it is tokenized: about these bytes. */
+enum { BYTES_PER_TOKEN_GUESS = 4 };
+
+static bool has_place(struct stream *st)
+{
+    struct sched_refusal no;
+    size_t guess = prompt_bytes(&st->gen) / BYTES_PER_TOKEN_GUESS + 1;
+    int32_t most = st->served->info.context_max;
+    int32_t n = guess < (size_t)most ? (int32_t)guess : most;
+    enum status s = sched_admit(st->served->sched, &st->gen.params, n, &no);
+    if (s == OK)
+        return true;
+    api_error_set(&st->err, s == E_AGAIN ? API_BUSY : API_ENGINE, NULL, NULL);
+    if (s == E_AGAIN)
+        st->err.retry_ms = (uint32_t)(no.retry_after_ns / 1000000u);
+    refuse(st);
+    return false;
+}
+
 /* The request is known: may it have a place, and which model is meant? */
 static void admit(struct stream *st)
 {
@@ -411,7 +430,8 @@ static void admit(struct stream *st)
         refuse_with(st, API_TOO_LONG);
         return;
     }
-    start_worker(st, work_tokenize, after_tokenize);
+    if (has_place(st))
+        start_worker(st, work_tokenize, after_tokenize);
 }
 
 static void parse(struct stream *st, const char *body, size_t bytes)

@@ -27,6 +27,7 @@ void api_error_set(struct api_error *e, enum api_error_kind kind, const char *pa
                    const char *text)
 {
     e->kind = kind;
+    e->retry_ms = 0;
     snprintf(e->param, sizeof(e->param), "%s", param ? param : "");
     snprintf(e->text, sizeof(e->text), "%s", text ? text : "");
 }

@@ -97,6 +97,7 @@ struct api_error {
     /* Constants and field names only, never internals or paths. "": the format's own
      * words for the kind. */
     char text[256];
+    uint32_t retry_ms; /* what to wait before another try, 0: not known */
 };
 
 /* param and text may be NULL. */
