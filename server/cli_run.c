@@ -28,6 +28,7 @@ struct run {
     struct buf stdin_text;
     struct cJSON *messages;
     struct gen_request request;
+    struct gen_prompt prompt;
     struct sched_req *req;
     struct output output;
     struct sched_timing timing;
@@ -75,6 +76,8 @@ static enum status make_request(struct run *r)
         bytes = r->stdin_text.n;
     }
     q->wire = &wire_chat;
+    q->n = 1;
+    q->prompt_logprobs = -1;
     q->params.max_new_tokens = o->max_tokens;
     q->params.sampling = (struct sampling){
         .temperature = o->temperature >= 0 ? (float)o->temperature : 1,
@@ -89,8 +92,9 @@ static enum status make_request(struct run *r)
     q->top_k_given = o->top_k >= 0;
     q->seed_given = o->seed != 0;
     if (o->raw) {
-        q->prompt = text;
-        q->prompt_bytes = bytes;
+        r->prompt = (struct gen_prompt){.text = text, .bytes = bytes};
+        q->prompt = &r->prompt;
+        q->n_prompts = 1;
         return OK;
     }
     enum status s = chat_messages(&r->messages, o->system[0] ? o->system : NULL, text, bytes);
@@ -170,20 +174,19 @@ static void print_speed(const struct run *r)
 
 static int generate(struct run *r)
 {
-    int32_t *ids = NULL;
-    size_t n = 0;
+    struct prompt_ids prompt;
     struct api_error err;
     struct sched_params params;
     memset(&err, 0, sizeof(err));
-    enum status s = prompt_encode(&r->model, &r->request, &ids, &n, &err);
+    enum status s = prompt_encode(&prompt, &r->model, &r->request, 0, &err);
     if (s)
         return fail(err.text[0] ? err.text : status_text(s));
-    r->n_prompt = (int32_t)n;
-    prompt_params(&params, &r->model, &r->request, n);
+    r->n_prompt = (int32_t)prompt.n;
+    prompt_params(&params, &r->model, &r->request, prompt.n);
     s = output_open(&r->output, r->model.tokenizer, &r->request);
     if (s == OK)
-        s = sched_submit(r->model.sched, &params, ids, (int32_t)n, r, &r->req);
-    free(ids);
+        s = sched_submit(r->model.sched, &params, prompt.ids, r->n_prompt, r, &r->req);
+    free(prompt.ids);
     if (s)
         return fail(s == E_INVALID ? "the prompt is too long for the context" : status_text(s));
     /* Only now: until here Ctrl-C simply ends the process. */

@@ -82,8 +82,8 @@ static enum status read_field(struct gen_request *r, const struct field *d, cons
 {
     char *at = (char *)r + d->at;
     double x = 0;
-    if (d->kind == FIELD_BOOL) {
-        bool b = json_true(v);
+    if (d->kind == FIELD_BOOL || d->kind == FIELD_NOT) {
+        bool b = json_true(v) == (d->kind == FIELD_BOOL);
         if (json_kind(v) != JSON_BOOL)
             return fault_type(f, d->name, "boolean", v);
         memcpy(at, &b, sizeof(b));
@@ -143,7 +143,8 @@ bool json_inert(const struct cJSON *v)
     }
 }
 
-void sampling_settle(struct sampling *s)
+/* The end of every parse: makes neutral what no sampler should meet. */
+static void sampling_settle(struct sampling *s)
 {
     if (s->temperature < TEMPERATURE_LEAST)
         s->temperature = 0;
@@ -162,6 +163,8 @@ static void neutral(struct gen_request *r, const struct wire *w)
 {
     *r = (struct gen_request){
         .wire = w,
+        .n = 1,
+        .prompt_logprobs = -1,
         .chat = {.add_generation_prompt = true},
         .params =
             {
@@ -171,25 +174,162 @@ static void neutral(struct gen_request *r, const struct wire *w)
     };
 }
 
-enum status body_open(struct gen_request *r, const struct wire *w, const char *text, size_t bytes,
-                      struct api_error *err)
+static enum status body_open(struct gen_request *r, const char *text, size_t bytes,
+                             struct api_error *err)
 {
     struct json_error at = {.what = NULL};
-    struct body *b = calloc(1, sizeof(*b));
-    enum status st = b ? OK : E_NOMEM;
-    neutral(r, w);
-    r->tree = b;
-    if (st == OK)
-        st = json_parse(&b->json, text, bytes, &at);
+    enum status st = json_parse(&r->tree, text, bytes, &at);
     if (st == E_INVALID) {
         api_error_set(err, API_BAD_JSON, NULL, NULL);
         snprintf(err->text, sizeof(err->text), "Invalid JSON: %s at byte %zu", at.what, at.offset);
-    } else if (st == OK && json_kind(b->json) != JSON_OBJECT) {
+    } else if (st == OK && json_kind(r->tree) != JSON_OBJECT) {
         api_error_set(err, API_BAD_JSON, NULL, "The body must be a JSON object");
         st = E_INVALID;
     }
-    if (st != OK)
+    return st;
+}
+
+enum status body_parse(struct gen_request *r, const struct wire *w, const char *text, size_t bytes,
+                       read_fn read, word_fn word, struct api_error *err)
+{
+    struct fault f = {.what = FAULT_TEXT, .text = ""};
+    neutral(r, w);
+    enum status st = body_open(r, text, bytes, err);
+    if (st == OK) {
+        st = read(r, r->tree, &f);
+        if (st == E_INVALID) {
+            enum api_error_kind kind =
+                f.what == FAULT_UNSUPPORTED ? API_UNSUPPORTED : API_BAD_FIELD;
+            api_error_set(err, kind, f.param, NULL);
+            word(&f, err);
+        }
+    }
+    if (st == OK)
+        sampling_settle(&r->params.sampling);
+    else
         gen_request_free(r);
+    return st;
+}
+
+/* ---- members that formats share ------------------------------------------------------ */
+
+uint64_t text_hash(const char *text, size_t bytes)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < bytes; i++)
+        h = (h ^ (unsigned char)text[i]) * 0x100000001b3u;
+    return h;
+}
+
+const struct cJSON *json_given(const struct cJSON *top, const char *name)
+{
+    const struct cJSON *v = json_member(top, name);
+    return json_kind(v) == JSON_NULL ? NULL : v;
+}
+
+/* Goes into ids and log lines. */
+static bool is_name(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (text[i] <= ' ' || text[i] > '~')
+            return false;
+    return n > 0 && n <= REQUEST_NAME_MAX;
+}
+
+enum status model_read(struct gen_request *r, const struct cJSON *top, struct fault *f)
+{
+    const struct cJSON *model = json_given(top, "model");
+    const struct cJSON *name = json_given(top, "request_id");
+    size_t n = 0;
+    if (model && !(r->model = json_string(model, &n)))
+        return fault_type(f, "model", "string", model);
+    if (n > MODEL_BYTES_MAX)
+        return fault_say(f, FAULT_TEXT, "model", "is too long a name");
+    if (name && !(r->name = json_string(name, &n)))
+        return fault_type(f, "request_id", "string", name);
+    if (name && !is_name(r->name, n))
+        return fault_say(f, FAULT_TEXT, "request_id", "must be 1 to 128 visible ASCII characters");
+    return OK;
+}
+
+static enum status add_stop(struct gen_request *r, const struct cJSON *v, const char *list,
+                            const char *param, struct fault *f)
+{
+    size_t n = 0;
+    const char *text = json_string(v, &n);
+    if (!text)
+        return fault_type(f, param, "string", v);
+    if (n == 0 || n > STOP_BYTES_MAX)
+        return fault_say(f, FAULT_TEXT, param, "must have 1 to 256 bytes");
+    if (r->n_stops == STOPS_MAX)
+        return fault_say(f, FAULT_TEXT, list, "holds more than 16 strings");
+    r->stop[r->n_stops].text = text;
+    r->stop[r->n_stops].bytes = n;
+    r->n_stops++;
+    return OK;
+}
+
+enum status stops_read(struct gen_request *r, const struct cJSON *top, const char *name,
+                       struct fault *f)
+{
+    const struct cJSON *v = json_given(top, name);
+    if (!v)
+        return OK;
+    if (json_kind(v) != JSON_ARRAY)
+        return add_stop(r, v, name, name, f);
+    for (const struct cJSON *i = json_first(v); i; i = json_next(i)) {
+        char param[PARAM_MAX];
+        snprintf(param, sizeof(param), "%s[%d]", name, r->n_stops);
+        enum status st = add_stop(r, i, name, param, f);
+        if (st != OK)
+            return st;
+    }
+    return OK;
+}
+
+enum status ids_read(struct id_list *out, const struct cJSON *v, const char *param, size_t max,
+                     struct fault *f)
+{
+    size_t n = json_count(v);
+    size_t bytes = 0;
+    if (json_kind(v) == JSON_NULL || json_kind(v) == JSON_ABSENT)
+        return OK;
+    if (json_kind(v) != JSON_ARRAY)
+        return fault_type(f, param, "array", v);
+    if (n == 0)
+        return OK;
+    if (n > max)
+        return fault_say(f, FAULT_TEXT, param, "holds too many token ids");
+    if (!size_mul(n, sizeof(*out->id), &bytes) || !(out->id = malloc(bytes)))
+        return E_NOMEM;
+    for (const struct cJSON *i = json_first(v); i; i = json_next(i)) {
+        int64_t id = -1;
+        if (!json_integer(i, &id) || id < 0 || id > INT32_MAX)
+            return fault_say(f, FAULT_TEXT, param, "must hold token ids, whole numbers from 0");
+        out->id[out->n++] = (int32_t)id;
+    }
+    return OK;
+}
+
+enum status prompts_open(struct gen_request *r, size_t n)
+{
+    r->prompt = calloc(n, sizeof(*r->prompt));
+    return r->prompt ? OK : E_NOMEM;
+}
+
+void prompt_add(struct gen_request *r, const char *text, size_t bytes)
+{
+    r->prompt[r->n_prompts++] = (struct gen_prompt){.text = text, .bytes = bytes};
+}
+
+enum status prompt_add_ids(struct gen_request *r, const struct cJSON *list, const char *param,
+                           struct fault *f)
+{
+    struct id_list ids = {.id = NULL};
+    enum status st = ids_read(&ids, list, param, JSON_NODES_MAX, f);
+    r->prompt[r->n_prompts++] = (struct gen_prompt){.ids = ids.id, .n_ids = (size_t)ids.n};
+    if (st == OK && ids.n == 0)
+        st = fault_say(f, FAULT_TEXT, param, "must not be empty");
     return st;
 }
 

@@ -128,7 +128,6 @@ void metrics_request(struct metrics *m, enum metric_finish finish, uint64_t arri
         metrics_add(&m->queue, seconds(t->submitted_ns, t->scheduled_ns));
     if (!t->first_ns)
         return;
-    metrics_add(&m->first_token, seconds(arrived_ns, t->first_ns));
     metrics_add(&m->prefill, seconds(t->scheduled_ns, t->first_ns));
     metrics_add(&m->decode, seconds(t->first_ns, t->last_ns));
 }

@@ -21,19 +21,40 @@ static const char *finish_text(enum finish_reason finish)
         return "stop";
     case FINISH_LENGTH:
         return "length";
-    case FINISH_ERROR:
+    case FINISH_NONE:
         break;
     }
-    return "error";
+    return NULL;
 }
 
-static void write_finish(struct buf *out, const char *finish)
+static void write_finish(struct buf *out, const struct choice *c)
 {
+    const char *finish = finish_text(c->finish);
     buf_text(out, ",\"finish_reason\":");
     if (finish)
         buf_json_text(out, finish);
     else
         buf_text(out, "null");
+}
+
+/* What exactly ended it: a stop string, a stop token, or neither of them. */
+static void write_stop_reason(struct buf *out, const struct choice *c)
+{
+    buf_text(out, ",\"stop_reason\":");
+    if (c->stop_text)
+        buf_json(out, c->stop_text, c->stop_bytes);
+    else if (c->finish && c->stop_token >= 0)
+        buf_printf(out, "%d", c->stop_token);
+    else
+        buf_text(out, "null");
+}
+
+static void write_ids(struct buf *out, const char *name, const int32_t *id, int32_t n)
+{
+    buf_printf(out, ",\"%s\":[", name);
+    for (int32_t i = 0; i < n; i++)
+        buf_printf(out, i ? ",%d" : "%d", id[i]);
+    buf_text(out, "]");
 }
 
 static void write_head(struct buf *out, const struct answer *a, const char *object)
@@ -62,9 +83,20 @@ static void begin_chunk(struct buf *out, const struct answer *a, const char *obj
     buf_text(out, ",\"system_fingerprint\":\"" FINGERPRINT "\",\"choices\":[");
 }
 
-static void end_chunk(struct buf *out, const struct gen_request *r)
+/* prompt: the choice whose prompt has to be told beside it, or NULL. */
+static void end_chunk(struct buf *out, const struct gen_request *r, const struct answer *a,
+                      const struct choice *prompt)
 {
-    buf_text(out, r->stream_usage ? "],\"usage\":null}\n\n" : "]}\n\n");
+    buf_text(out, "]");
+    if (prompt)
+        write_ids(out, "prompt_token_ids", prompt->prompt, prompt->n_prompt);
+    if (r->stream_usage && r->usage_always) {
+        buf_text(out, ",");
+        write_usage(out, a);
+    } else if (r->stream_usage) {
+        buf_text(out, ",\"usage\":null");
+    }
+    buf_text(out, "}\n\n");
 }
 
 static void end_stream(struct buf *out, const struct gen_request *r, const struct answer *a,
@@ -99,51 +131,107 @@ static bool is_text(const char *text, size_t bytes)
 }
 
 /* A token may hold a part of a character; it is then named by its bytes, as OpenAI does. */
-static void write_token(struct buf *out, const char *text, size_t bytes)
+static void write_token(struct buf *out, const struct gen_request *r, const struct token_text *t)
 {
-    if (is_text(text, bytes)) {
-        buf_json(out, bytes ? text : "", bytes);
+    if (r->ids_as_text) {
+        buf_printf(out, "\"token_id:%d\"", t->token);
+        return;
+    }
+    if (is_text(t->text, t->bytes)) {
+        buf_json(out, t->bytes ? t->text : "", t->bytes);
         return;
     }
     buf_text(out, "\"bytes:");
-    for (size_t i = 0; i < bytes; i++)
-        buf_printf(out, "\\\\x%02x", (unsigned char)text[i]);
+    for (size_t i = 0; i < t->bytes; i++)
+        buf_printf(out, "\\\\x%02x", (unsigned char)t->text[i]);
     buf_text(out, "\"");
 }
 
-static void write_chat_token(struct buf *out, const char *text, size_t bytes, float logprob)
+static void write_chat_token(struct buf *out, const struct gen_request *r,
+                             const struct token_text *t)
 {
     buf_text(out, "{\"token\":");
-    write_token(out, text, bytes);
+    write_token(out, r, t);
     buf_text(out, ",\"logprob\":");
-    write_logprob(out, logprob);
+    write_logprob(out, t->logprob);
     buf_text(out, ",\"bytes\":[");
-    for (size_t i = 0; i < bytes; i++)
-        buf_printf(out, i ? ",%d" : "%d", (unsigned char)text[i]);
+    for (size_t i = 0; i < t->bytes; i++)
+        buf_printf(out, i ? ",%d" : "%d", (unsigned char)t->text[i]);
     buf_text(out, "]");
 }
 
 static void write_chat_logprobs(struct buf *out, const struct gen_request *r,
-                                const struct token_detail *d, int32_t n)
+                                const struct choice *c)
 {
+    const struct token_detail *d = c->detail.at;
     buf_text(out, ",\"logprobs\":");
     if (r->params.sampling.n_logprobs < 0) {
         buf_text(out, "null");
         return;
     }
     buf_text(out, "{\"content\":[");
-    for (int32_t i = 0; i < n; i++) {
+    for (int32_t i = 0; i < c->detail.n; i++) {
         buf_text(out, i ? "," : "");
-        write_chat_token(out, d[i].text, d[i].bytes, d[i].logprob);
+        write_chat_token(out, r, &d[i].drawn);
         buf_text(out, ",\"top_logprobs\":[");
         for (int32_t k = 0; k < d[i].n_top; k++) {
             buf_text(out, k ? "," : "");
-            write_chat_token(out, d[i].top[k].text, d[i].top[k].bytes, d[i].top[k].logprob);
+            write_chat_token(out, r, &d[i].top[k]);
             buf_text(out, "}");
         }
         buf_text(out, "]}");
     }
     buf_text(out, "],\"refusal\":null}");
+}
+
+/* One entry of vLLM's maps; rank 0: not known. */
+static void write_ranked(struct buf *out, const struct gen_request *r, const struct token_text *t,
+                         int32_t rank)
+{
+    buf_printf(out, "\"%d\":{\"logprob\":", t->token);
+    write_logprob(out, t->logprob);
+    buf_text(out, ",\"rank\":");
+    if (rank)
+        buf_printf(out, "%d", rank);
+    else
+        buf_text(out, "null");
+    buf_text(out, ",\"decoded_token\":");
+    write_token(out, r, t);
+    buf_text(out, "}");
+}
+
+/* The token itself and those that would have been likelier or nearly as likely. */
+static void write_judged(struct buf *out, const struct gen_request *r, const struct token_detail *d)
+{
+    int32_t rank = 0;
+    if (d->first) {
+        buf_text(out, "null");
+        return;
+    }
+    for (int32_t k = 0; k < d->n_top && !rank; k++)
+        rank = d->top[k].token == d->drawn.token ? k + 1 : 0;
+    buf_text(out, "{");
+    write_ranked(out, r, &d->drawn, rank);
+    for (int32_t k = 0; k < d->n_top; k++) {
+        if (k + 1 == rank)
+            continue;
+        buf_text(out, ",");
+        write_ranked(out, r, &d->top[k], k + 1);
+    }
+    buf_text(out, "}");
+}
+
+static void write_prompt_logprobs(struct buf *out, const struct gen_request *r,
+                                  const struct choice *c)
+{
+    if (r->prompt_logprobs < 0)
+        return;
+    buf_text(out, ",\"prompt_logprobs\":[");
+    for (int32_t i = 0; i < c->prompt_detail.n; i++) {
+        buf_text(out, i ? "," : "");
+        write_judged(out, r, &c->prompt_detail.at[i]);
+    }
+    buf_text(out, "]");
 }
 
 /* Characters that begin in this text: parts of one character add up to 1. */
@@ -155,13 +243,18 @@ static int64_t count_characters(const char *text, size_t bytes)
     return n;
 }
 
-static bool same_text(const char *a, size_t a_bytes, const char *b, size_t b_bytes)
+/* Whether two tokens would be one name of a map. */
+static bool same_name(const struct gen_request *r, const struct token_text *a,
+                      const struct token_text *b)
 {
-    return a_bytes == b_bytes && memcmp(a, b, a_bytes) == 0;
+    if (r->ids_as_text)
+        return a->token == b->token;
+    return a->bytes == b->bytes && memcmp(a->text, b->text, a->bytes) == 0;
 }
 
 /* A map: names must differ, although two ids can be the same text. */
-static void write_top_map(struct buf *out, const struct token_detail *d)
+static void write_top_map(struct buf *out, const struct gen_request *r,
+                          const struct token_detail *d)
 {
     bool drawn = false;
     int32_t n = 0;
@@ -169,28 +262,30 @@ static void write_top_map(struct buf *out, const struct token_detail *d)
     for (int32_t i = 0; i < d->n_top; i++) {
         bool seen = false;
         for (int32_t k = 0; k < i && !seen; k++)
-            seen = same_text(d->top[k].text, d->top[k].bytes, d->top[i].text, d->top[i].bytes);
+            seen = same_name(r, &d->top[k], &d->top[i]);
         if (seen)
             continue;
-        drawn = drawn || same_text(d->top[i].text, d->top[i].bytes, d->text, d->bytes);
+        drawn = drawn || same_name(r, &d->top[i], &d->drawn);
         buf_text(out, n++ ? "," : "");
-        write_token(out, d->top[i].text, d->top[i].bytes);
+        write_token(out, r, &d->top[i]);
         buf_text(out, ":");
         write_logprob(out, d->top[i].logprob);
     }
     if (!drawn) {
         buf_text(out, n ? "," : "");
-        write_token(out, d->text, d->bytes);
+        write_token(out, r, &d->drawn);
         buf_text(out, ":");
-        write_logprob(out, d->logprob);
+        write_logprob(out, d->drawn.logprob);
     }
     buf_text(out, "}");
 }
 
-/* Four lists of equal length; *offset runs on through a stream. */
+/* Four lists of equal length; the offset runs on through a stream. */
 static void write_completion_logprobs(struct buf *out, const struct gen_request *r,
-                                      const struct token_detail *d, int32_t n, int64_t *offset)
+                                      struct choice *c)
 {
+    const struct token_detail *d = c->detail.at;
+    int32_t n = c->detail.n;
     buf_text(out, ",\"logprobs\":");
     if (r->params.sampling.n_logprobs < 0) {
         buf_text(out, "null");
@@ -199,22 +294,28 @@ static void write_completion_logprobs(struct buf *out, const struct gen_request 
     buf_text(out, "{\"tokens\":[");
     for (int32_t i = 0; i < n; i++) {
         buf_text(out, i ? "," : "");
-        write_token(out, d[i].text, d[i].bytes);
+        write_token(out, r, &d[i].drawn);
     }
     buf_text(out, "],\"token_logprobs\":[");
     for (int32_t i = 0; i < n; i++) {
         buf_text(out, i ? "," : "");
-        write_logprob(out, d[i].logprob);
+        if (d[i].first)
+            buf_text(out, "null");
+        else
+            write_logprob(out, d[i].drawn.logprob);
     }
     buf_text(out, "],\"top_logprobs\":[");
     for (int32_t i = 0; i < n; i++) {
         buf_text(out, i ? "," : "");
-        write_top_map(out, &d[i]);
+        if (d[i].first)
+            buf_text(out, "null");
+        else
+            write_top_map(out, r, &d[i]);
     }
     buf_text(out, "],\"text_offset\":[");
     for (int32_t i = 0; i < n; i++) {
-        buf_printf(out, i ? ",%lld" : "%lld", (long long)*offset);
-        *offset += count_characters(d[i].text, d[i].bytes);
+        buf_printf(out, i ? ",%lld" : "%lld", (long long)c->text_offset);
+        c->text_offset += count_characters(d[i].drawn.text, d[i].drawn.bytes);
     }
     buf_text(out, "]}");
 }
@@ -223,55 +324,58 @@ static void write_completion_logprobs(struct buf *out, const struct gen_request 
 
 static const char chat_chunk_object[] = "chat.completion.chunk";
 
-/* finish NULL: more will come. */
-static void chat_chunk(struct buf *out, const struct gen_request *r, struct answer *a,
-                       const char *text, size_t bytes, const struct token_detail *detail,
-                       int32_t n_detail, const char *finish)
+static void chat_delta(struct buf *out, const struct gen_request *r, struct answer *a,
+                       struct choice *c)
 {
     begin_chunk(out, a, chat_chunk_object);
-    buf_text(out, "{\"index\":0,\"delta\":{");
-    if (!a->started)
+    buf_printf(out, "{\"index\":%d,\"delta\":{", c->index);
+    if (!c->started)
         buf_text(out, "\"role\":\"assistant\",");
     /* The very last delta may be empty, every other one has content. */
-    if (!a->started || !finish || bytes > 0) {
+    if (!c->started || !c->finish || c->bytes > 0) {
         buf_text(out, "\"content\":");
-        buf_json(out, bytes ? text : "", bytes);
+        buf_json(out, c->bytes ? c->text : "", c->bytes);
     }
     buf_text(out, "}");
-    write_chat_logprobs(out, r, detail, n_detail);
-    write_finish(out, finish);
+    write_chat_logprobs(out, r, c);
+    write_finish(out, c);
+    if (c->finish)
+        write_stop_reason(out, c);
+    if (r->return_ids)
+        write_ids(out, "token_ids", c->token, c->n_token);
     buf_text(out, "}");
-    end_chunk(out, r);
-    a->started = true;
+    end_chunk(out, r, a, r->return_ids && !c->started ? c : NULL);
+    c->started = true;
 }
 
-static void chat_delta(struct buf *out, const struct gen_request *r, struct answer *a,
-                       const char *text, size_t bytes, const struct token_detail *detail,
-                       int32_t n_detail)
+static void chat_end(struct buf *out, const struct gen_request *r, struct answer *a)
 {
-    chat_chunk(out, r, a, text, bytes, detail, n_detail, NULL);
-}
-
-static void chat_end(struct buf *out, const struct gen_request *r, struct answer *a,
-                     const char *text, size_t bytes, const struct token_detail *detail,
-                     int32_t n_detail)
-{
-    chat_chunk(out, r, a, text, bytes, detail, n_detail, finish_text(a->finish));
     end_stream(out, r, a, chat_chunk_object);
 }
 
-static void chat_whole(struct buf *out, const struct gen_request *r, const struct answer *a,
-                       const char *text, size_t bytes, const struct token_detail *detail,
-                       int32_t n_detail)
+static void chat_whole(struct buf *out, const struct gen_request *r, struct answer *a)
 {
     write_head(out, a, "chat.completion");
-    buf_text(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
-    buf_json(out, bytes ? text : "", bytes);
-    buf_text(out, ",\"refusal\":null}");
-    write_chat_logprobs(out, r, detail, n_detail);
-    write_finish(out, finish_text(a->finish));
-    buf_text(out, "}],");
+    buf_text(out, ",\"choices\":[");
+    for (int32_t i = 0; i < a->n_choices; i++) {
+        const struct choice *c = &a->choice[i];
+        buf_printf(out,
+                   "%s{\"index\":%d,\"message\":{\"role\":\"assistant\",\"content\":", i ? "," : "",
+                   c->index);
+        buf_json(out, c->bytes ? c->text : "", c->bytes);
+        buf_text(out, ",\"refusal\":null}");
+        write_chat_logprobs(out, r, c);
+        write_finish(out, c);
+        write_stop_reason(out, c);
+        if (r->return_ids)
+            write_ids(out, "token_ids", c->token, c->n_token);
+        buf_text(out, "}");
+    }
+    buf_text(out, "],");
     write_usage(out, a);
+    write_prompt_logprobs(out, r, a->choice);
+    if (r->return_ids)
+        write_ids(out, "prompt_token_ids", a->choice->prompt, a->choice->n_prompt);
     buf_text(out, ",\"system_fingerprint\":\"" FINGERPRINT "\"}");
 }
 
@@ -279,61 +383,46 @@ static void chat_whole(struct buf *out, const struct gen_request *r, const struc
 
 static const char completion_object[] = "text_completion";
 
-static void write_completion_text(struct buf *out, const struct gen_request *r, bool echo,
-                                  const char *text, size_t bytes)
+static void write_completion(struct buf *out, const struct gen_request *r, struct choice *c)
 {
-    struct buf whole = {.data = NULL};
-    buf_text(out, "{\"index\":0,\"text\":");
-    if (!echo) {
-        buf_json(out, bytes ? text : "", bytes);
-        return;
+    buf_printf(out, "{\"index\":%d,\"text\":", c->index);
+    buf_json(out, c->bytes ? c->text : "", c->bytes);
+    write_completion_logprobs(out, r, c);
+    write_finish(out, c);
+    write_stop_reason(out, c);
+    if (r->return_ids) {
+        write_ids(out, "token_ids", c->token, c->n_token);
+        if (!c->started)
+            write_ids(out, "prompt_token_ids", c->prompt, c->n_prompt);
     }
-    buf_add(&whole, r->prompt, r->prompt_bytes);
-    buf_add(&whole, text, bytes);
-    buf_json(out, whole.n ? whole.data : "", whole.n);
-    out->failed = out->failed || whole.failed;
-    buf_free(&whole);
-}
-
-static void completion_chunk(struct buf *out, const struct gen_request *r, struct answer *a,
-                             const char *text, size_t bytes, const struct token_detail *detail,
-                             int32_t n_detail, const char *finish)
-{
-    begin_chunk(out, a, completion_object);
-    write_completion_text(out, r, r->echo && !a->started, text, bytes);
-    write_completion_logprobs(out, r, detail, n_detail, &a->text_offset);
-    write_finish(out, finish);
-    buf_text(out, ",\"stop_reason\":null}");
-    end_chunk(out, r);
-    a->started = true;
+    if (!r->stream)
+        write_prompt_logprobs(out, r, c);
+    buf_text(out, "}");
+    c->started = true;
 }
 
 static void completion_delta(struct buf *out, const struct gen_request *r, struct answer *a,
-                             const char *text, size_t bytes, const struct token_detail *detail,
-                             int32_t n_detail)
+                             struct choice *c)
 {
-    completion_chunk(out, r, a, text, bytes, detail, n_detail, NULL);
+    begin_chunk(out, a, completion_object);
+    write_completion(out, r, c);
+    end_chunk(out, r, a, NULL);
 }
 
-static void completion_end(struct buf *out, const struct gen_request *r, struct answer *a,
-                           const char *text, size_t bytes, const struct token_detail *detail,
-                           int32_t n_detail)
+static void completion_end(struct buf *out, const struct gen_request *r, struct answer *a)
 {
-    completion_chunk(out, r, a, text, bytes, detail, n_detail, finish_text(a->finish));
     end_stream(out, r, a, completion_object);
 }
 
-static void completion_whole(struct buf *out, const struct gen_request *r, const struct answer *a,
-                             const char *text, size_t bytes, const struct token_detail *detail,
-                             int32_t n_detail)
+static void completion_whole(struct buf *out, const struct gen_request *r, struct answer *a)
 {
-    int64_t offset = 0;
     write_head(out, a, completion_object);
     buf_text(out, ",\"choices\":[");
-    write_completion_text(out, r, r->echo, text, bytes);
-    write_completion_logprobs(out, r, detail, n_detail, &offset);
-    write_finish(out, finish_text(a->finish));
-    buf_text(out, ",\"stop_reason\":null}],");
+    for (int32_t i = 0; i < a->n_choices; i++) {
+        buf_text(out, i ? "," : "");
+        write_completion(out, r, &a->choice[i]);
+    }
+    buf_text(out, "],");
     write_usage(out, a);
     buf_text(out, ",\"system_fingerprint\":\"" FINGERPRINT "\"}");
 }
@@ -408,7 +497,7 @@ static void write_error(struct buf *out, const struct api_error *e, const char *
     buf_text(out, "}}");
 }
 
-static void chat_error(struct buf *out, const struct api_error *e, const char *request_id)
+void openai_error(struct buf *out, const struct api_error *e, const char *request_id)
 {
     (void)request_id;
     write_error(out, e, "messages");
@@ -428,7 +517,7 @@ static void stream_error(struct buf *out, const struct api_error *e, const char 
     buf_text(out, "\n\ndata: [DONE]\n\n");
 }
 
-static int error_status(const struct api_error *e)
+int openai_status(const struct api_error *e)
 {
     return api_error_status(e->kind);
 }
@@ -444,9 +533,9 @@ const struct wire wire_chat = {
     .delta = chat_delta,
     .end = chat_end,
     .whole = chat_whole,
-    .error = chat_error,
+    .error = openai_error,
     .stream_error = stream_error,
-    .status = error_status,
+    .status = openai_status,
     .no_model = {"The model '", "' does not exist"},
     .too_long = {"The request needs ", " tokens, but the context of the model is ", " tokens"},
 };
@@ -464,7 +553,7 @@ const struct wire wire_completions = {
     .whole = completion_whole,
     .error = completion_error,
     .stream_error = stream_error,
-    .status = error_status,
+    .status = openai_status,
     .no_model = {"The model '", "' does not exist"},
     .too_long = {"The request needs ", " tokens, but the context of the model is ", " tokens"},
 };

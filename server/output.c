@@ -5,9 +5,9 @@
 #include <string.h>
 
 /* The texts of details lie in a list of chunks that never move, so that pointers stay
- * good while the array of details grows; output_sent() forgets all of them at once. */
+ * good while the array of details grows; details_clear() forgets all of them at once. */
 
-enum { CHUNK_BYTES = 16384, DETAILS_FIRST = 8 };
+enum { CHUNK_BYTES = 16384, ROOM_FIRST = 8 };
 
 struct text_chunk {
     struct text_chunk *next;
@@ -17,15 +17,109 @@ struct text_chunk {
 
 static_assert(CHUNK_BYTES >= 2 * TOKEN_TEXT_MAX, "a token's text fits into an empty chunk");
 
+/* ---- log-probabilities --------------------------------------------------------------- */
+
+size_t output_token_text(const struct tokenizer *t, int32_t token, char out[2 * TOKEN_TEXT_MAX])
+{
+    struct token_cursor alone = {.started = true};
+    size_t n = tokenizer_decode(t, &alone, token, out);
+    return n + tokenizer_flush(&alone, out + n);
+}
+
+static bool set_text(struct details *d, const struct tokenizer *t, struct token_text *out,
+                     int32_t token, float logprob)
+{
+    struct text_chunk *c = d->chunk;
+    if (!c || CHUNK_BYTES - c->n < (size_t)2 * TOKEN_TEXT_MAX) {
+        c = malloc(sizeof(*c));
+        if (!c)
+            return false;
+        c->next = d->chunk;
+        c->n = 0;
+        d->chunk = c;
+    }
+    char *at = c->data + c->n;
+    *out = (struct token_text){.text = at, .token = token, .logprob = logprob};
+    out->bytes = output_token_text(t, token, at);
+    c->n += out->bytes;
+    return true;
+}
+
+/* Doubles an array of `size`-byte elements when it is full. */
+static void *grown(void *array, int32_t n, int32_t *room, size_t size)
+{
+    size_t bytes = 0;
+    if (n < *room)
+        return array;
+    int32_t more = *room ? *room * 2 : ROOM_FIRST;
+    if (more < n || !size_mul((size_t)more, size, &bytes))
+        return NULL;
+    void *larger = realloc(array, bytes);
+    if (larger)
+        *room = more;
+    return larger;
+}
+
+bool details_add(struct details *d, const struct tokenizer *t, int32_t token,
+                 const struct picked *p)
+{
+    struct token_detail *at = grown(d->list.at, d->list.n, &d->room, sizeof(*at));
+    if (!at)
+        return false;
+    d->list.at = at;
+    at += d->list.n;
+    memset(at, 0, sizeof(*at));
+    at->first = !p;
+    if (!set_text(d, t, &at->drawn, token, p ? p->logprob : 0))
+        return false;
+    for (int32_t i = 0; p && i < p->n_top && i < LOGPROBS_MAX; i++) {
+        if (!set_text(d, t, &at->top[i], p->top_token[i], p->top_logprob[i]))
+            return false;
+        at->n_top++;
+    }
+    d->list.n++;
+    return true;
+}
+
+static void chunks_free(struct text_chunk *c)
+{
+    while (c) {
+        struct text_chunk *next = c->next;
+        free(c);
+        c = next;
+    }
+}
+
+void details_clear(struct details *d)
+{
+    d->list.n = 0;
+    if (!d->chunk)
+        return;
+    chunks_free(d->chunk->next);
+    d->chunk->next = NULL;
+    d->chunk->n = 0;
+}
+
+void details_free(struct details *d)
+{
+    free(d->list.at);
+    chunks_free(d->chunk);
+    memset(d, 0, sizeof(*d));
+}
+
+/* ---- text ---------------------------------------------------------------------------- */
+
 enum status output_open(struct output *o, const struct tokenizer *t, const struct gen_request *r)
 {
     memset(o, 0, sizeof(*o));
     o->tokenizer = t;
     /* What continues a text keeps its leading blank; an answer in a chat does not. */
-    o->cursor.started = !r->chat.messages && !r->chat_prompt;
+    o->cursor.started = (!r->chat.messages && !r->chat_prompt) || r->chat.continue_final;
+    o->keep_ids = r->return_ids;
+    o->min_tokens = r->params.min_tokens;
     if (r->n_stops == 0)
         return OK;
-    enum status s = stops_open(&o->stops);
+    enum status s = stops_open(&o->stops, r->include_stop);
     for (int32_t i = 0; i < r->n_stops && s == OK; i++)
         s = stops_add(o->stops, r->stop[i].text, r->stop[i].bytes);
     return s;
@@ -35,79 +129,28 @@ void output_close(struct output *o)
 {
     stops_close(o->stops);
     buf_free(&o->text);
-    free(o->detail);
-    while (o->chunk) {
-        struct text_chunk *next = o->chunk->next;
-        free(o->chunk);
-        o->chunk = next;
-    }
+    details_free(&o->detail);
+    free(o->token);
     memset(o, 0, sizeof(*o));
-}
-
-/* Text of a token by itself, as log-probabilities show it. NULL: no memory. */
-static const char *token_text(struct output *o, int32_t token, size_t *bytes)
-{
-    struct text_chunk *c = o->chunk;
-    if (!c || CHUNK_BYTES - c->n < (size_t)2 * TOKEN_TEXT_MAX) {
-        c = malloc(sizeof(*c));
-        if (!c)
-            return NULL;
-        c->next = o->chunk;
-        c->n = 0;
-        o->chunk = c;
-    }
-    struct token_cursor alone = {.started = true};
-    char *at = c->data + c->n;
-    *bytes = tokenizer_decode(o->tokenizer, &alone, token, at);
-    *bytes += tokenizer_flush(&alone, at + *bytes);
-    c->n += *bytes;
-    return at;
-}
-
-static bool detail_reserve(struct output *o)
-{
-    if (o->n_detail < o->detail_room)
-        return true;
-    int32_t room = o->detail_room ? o->detail_room * 2 : DETAILS_FIRST;
-    size_t bytes = 0;
-    if (!size_mul((size_t)room, sizeof(*o->detail), &bytes))
-        return false;
-    struct token_detail *grown = realloc(o->detail, bytes);
-    if (!grown)
-        return false;
-    o->detail = grown;
-    o->detail_room = room;
-    return true;
-}
-
-static bool add_detail(struct output *o, int32_t token, const struct picked *p)
-{
-    if (!detail_reserve(o))
-        return false;
-    struct token_detail *d = &o->detail[o->n_detail];
-    memset(d, 0, sizeof(*d));
-    d->text = token_text(o, token, &d->bytes);
-    d->logprob = p->logprob;
-    if (!d->text)
-        return false;
-    for (int32_t i = 0; i < p->n_top && i < LOGPROBS_MAX; i++) {
-        d->top[i].text = token_text(o, p->top_token[i], &d->top[i].bytes);
-        d->top[i].logprob = p->top_logprob[i];
-        if (!d->top[i].text)
-            return false;
-        d->n_top++;
-    }
-    o->n_detail++;
-    return true;
 }
 
 static void show(struct output *o, const char *text, size_t bytes)
 {
-    if (o->stops)
+    if (o->stops && o->n_seen >= o->min_tokens)
         o->stopped = stops_feed(o->stops, text, bytes, &o->text);
     else
         buf_add(&o->text, text, bytes);
     o->failed |= o->text.failed;
+}
+
+static bool keep_id(struct output *o, int32_t token)
+{
+    int32_t *ids = grown(o->token, o->n_token, &o->token_room, sizeof(*ids));
+    if (!ids)
+        return false;
+    o->token = ids;
+    o->token[o->n_token++] = token;
+    return true;
 }
 
 void output_token(struct output *o, int32_t token, const struct picked *p)
@@ -115,8 +158,11 @@ void output_token(struct output *o, int32_t token, const struct picked *p)
     char text[TOKEN_TEXT_MAX];
     if (o->stopped)
         return;
+    o->n_seen++;
     show(o, text, tokenizer_decode(o->tokenizer, &o->cursor, token, text));
-    if (p && !o->stopped && !add_detail(o, token, p))
+    if (o->keep_ids && !keep_id(o, token))
+        o->failed = true;
+    if (p && !o->stopped && !details_add(&o->detail, o->tokenizer, token, p))
         o->failed = true;
 }
 
@@ -134,12 +180,15 @@ void output_end(struct output *o)
 void output_sent(struct output *o)
 {
     buf_clear(&o->text);
-    o->n_detail = 0;
-    while (o->chunk && o->chunk->next) {
-        struct text_chunk *next = o->chunk->next;
-        free(o->chunk);
-        o->chunk = next;
-    }
-    if (o->chunk)
-        o->chunk->n = 0;
+    details_clear(&o->detail);
+    o->n_token = 0;
+}
+
+void output_decode(struct buf *out, const struct tokenizer *t, const int32_t *ids, size_t n)
+{
+    char text[TOKEN_TEXT_MAX];
+    struct token_cursor cursor = {.started = false};
+    for (size_t i = 0; i < n; i++)
+        buf_add(out, text, tokenizer_decode(t, &cursor, ids[i], text));
+    buf_add(out, text, tokenizer_flush(&cursor, text));
 }

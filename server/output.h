@@ -8,17 +8,34 @@
 /* Tokens in, text out: what of one answer may be shown by now. Decoding, stop strings
  * and, when log-probabilities were asked for, the text of every token. Knows neither
  * connections nor the scheduler. */
+
+/* Log-probabilities with the texts that they point to. Zeroed is empty. */
+struct details {
+    struct detail_list list;
+    int32_t room;
+    struct text_chunk *chunk;
+};
+
+/* p NULL: the first token of a prompt, which has no probability. False: no memory. */
+bool details_add(struct details *d, const struct tokenizer *t, int32_t token,
+                 const struct picked *p) MUST_CHECK;
+void details_clear(struct details *d); /* keeps memory for the next ones */
+void details_free(struct details *d);
+
 struct output {
     const struct tokenizer *tokenizer;
     struct token_cursor cursor;
-    struct stops *stops;         /* NULL: no stop strings */
-    struct buf text;             /* may be sent and is not sent yet */
-    struct token_detail *detail; /* [n_detail], of the tokens since output_sent() */
-    int32_t n_detail;
-    int32_t detail_room;
-    struct text_chunk *chunk; /* holds what the details point to */
-    bool stopped;             /* a stop string is complete: the answer has ended */
-    bool failed;              /* memory ran out: the answer is not whole */
+    struct stops *stops;   /* NULL: no stop strings */
+    struct buf text;       /* may be sent and is not sent yet */
+    struct details detail; /* of the tokens since output_sent() */
+    int32_t *token;        /* [n_token], likewise, when ids are kept */
+    int32_t n_token;
+    int32_t token_room;
+    int32_t n_seen;     /* tokens of the whole answer */
+    int32_t min_tokens; /* before so many no stop string counts */
+    bool keep_ids;
+    bool stopped; /* a stop string is complete: the answer has ended */
+    bool failed;  /* memory ran out: the answer is not whole */
 };
 
 /* E_NOMEM. r is only read now. */
@@ -32,5 +49,10 @@ void output_token(struct output *o, int32_t token, const struct picked *p);
 void output_end(struct output *o);
 /* What was there has been written. */
 void output_sent(struct output *o);
+
+/* Appends the text of these tokens. */
+void output_decode(struct buf *out, const struct tokenizer *t, const int32_t *ids, size_t n);
+/* Text of a token by itself, as log-probabilities show it: perhaps a part of a character. */
+size_t output_token_text(const struct tokenizer *t, int32_t token, char out[2 * TOKEN_TEXT_MAX]);
 
 #endif

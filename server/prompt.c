@@ -16,8 +16,16 @@ static const char workers_system[] =
 
 size_t prompt_bytes(const struct gen_request *r)
 {
-    size_t n = 0;
-    return size_add(chat_input_bytes(&r->chat), r->prompt_bytes, &n) ? n : SIZE_MAX;
+    size_t most = chat_input_bytes(&r->chat);
+    for (int32_t i = 0; i < r->n_prompts; i++)
+        if (r->prompt[i].bytes > most)
+            most = r->prompt[i].bytes;
+    return most;
+}
+
+int32_t prompt_count(const struct gen_request *r)
+{
+    return r->chat.messages ? 1 : r->n_prompts;
 }
 
 static enum status ids_alloc(int32_t **ids, size_t n)
@@ -40,19 +48,18 @@ static enum status encode_chat(const struct served *m, const struct chat_input *
     return E_INVALID;
 }
 
-static enum status encode_plain(const struct served *m, const struct gen_request *r, int32_t **ids,
-                                size_t *n)
+static enum status encode_plain(const struct served *m, const struct gen_request *r,
+                                const struct gen_prompt *prompt, int32_t **ids, size_t *n)
 {
-    size_t room = tokenizer_bound(m->tokenizer, r->prompt_bytes);
+    size_t room = tokenizer_bound(m->tokenizer, prompt->bytes);
     enum status s = size_add(room, 1, &room) ? ids_alloc(ids, room) : E_NOMEM;
     if (s)
         return s;
     int32_t bos = tokenizer_bos(m->tokenizer);
     *n = 0;
-    if (bos >= 0)
+    if (bos >= 0 && !r->no_specials)
         (*ids)[(*n)++] = bos;
-    s = tokenizer_encode(m->tokenizer, r->prompt ? r->prompt : "", r->prompt_bytes, true, *ids,
-                         room, n);
+    s = tokenizer_encode(m->tokenizer, prompt->text, prompt->bytes, true, *ids, room, n);
     if (s) {
         free(*ids);
         *ids = NULL;
@@ -60,12 +67,30 @@ static enum status encode_plain(const struct served *m, const struct gen_request
     return s;
 }
 
+/* Nothing is added to ids: who sends them has seen to it. */
+static enum status take_ids(const struct served *m, const struct gen_prompt *prompt, int32_t **ids,
+                            size_t *n, char *text, size_t text_size)
+{
+    for (size_t i = 0; i < prompt->n_ids; i++) {
+        if (prompt->ids[i] < m->info.vocab)
+            continue;
+        (void)snprintf(text, text_size, "The prompt holds a token id that the model does not have");
+        return E_INVALID;
+    }
+    enum status s = ids_alloc(ids, prompt->n_ids);
+    if (s)
+        return s;
+    memcpy(*ids, prompt->ids, prompt->n_ids * sizeof(**ids));
+    *n = prompt->n_ids;
+    return OK;
+}
+
 static enum status encode_question(const struct served *m, const char *system,
                                    const struct gen_request *r, int32_t **ids, size_t *n,
                                    char *text, size_t text_size)
 {
     struct cJSON *messages = NULL;
-    enum status s = chat_messages(&messages, system, r->prompt, r->prompt_bytes);
+    enum status s = chat_messages(&messages, system, r->prompt->text, r->prompt->bytes);
     struct chat_input in = r->chat;
     in.messages = messages;
     if (s == OK)
@@ -82,28 +107,44 @@ static enum status encode_workers(const struct served *m, const struct gen_reque
     return s == E_INVALID ? encode_question(m, NULL, r, ids, n, text, text_size) : s;
 }
 
-enum status prompt_encode(const struct served *m, const struct gen_request *r, int32_t **ids,
-                          size_t *n, struct api_error *err)
+/* The end of a prompt matters most. */
+static void truncate_left(struct prompt_ids *p, const struct served *m, const struct gen_request *r)
+{
+    size_t most = r->truncate > 0 ? (size_t)r->truncate : p->n;
+    int32_t answer = r->params.max_new_tokens;
+    if (r->truncate < 0 && answer < m->info.context_max)
+        most = (size_t)(m->info.context_max - answer);
+    if (p->n <= most)
+        return;
+    memmove(p->ids, p->ids + (p->n - most), most * sizeof(*p->ids));
+    p->n = most;
+}
+
+enum status prompt_encode(struct prompt_ids *out, const struct served *m,
+                          const struct gen_request *r, int32_t i, struct api_error *err)
 {
     char text[sizeof(err->text)] = "";
     enum status s;
-    *ids = NULL;
-    *n = 0;
+    *out = (struct prompt_ids){.ids = NULL};
     if (r->chat.messages)
-        s = encode_chat(m, &r->chat, ids, n, text, sizeof(text));
+        s = encode_chat(m, &r->chat, &out->ids, &out->n, text, sizeof(text));
     else if (r->chat_prompt && !r->raw)
-        s = encode_workers(m, r, ids, n, text, sizeof(text));
+        s = encode_workers(m, r, &out->ids, &out->n, text, sizeof(text));
+    else if (r->prompt[i].text)
+        s = encode_plain(m, r, &r->prompt[i], &out->ids, &out->n);
     else
-        s = encode_plain(m, r, ids, n);
+        s = take_ids(m, &r->prompt[i], &out->ids, &out->n, text, sizeof(text));
     const char *param = r->chat.messages ? "messages" : "prompt";
     if (s == E_INVALID)
         api_error_set(err, API_BAD_FIELD, param, text[0] ? text : "The prompt is not valid UTF-8");
-    if (s == OK && *n == 0) {
-        free(*ids);
-        *ids = NULL;
+    if (s == OK && out->n == 0 && !r->wire->tell) {
+        free(out->ids);
+        out->ids = NULL;
         api_error_set(err, API_BAD_FIELD, param, "The prompt must not be empty");
         s = E_INVALID;
     }
+    if (s == OK)
+        truncate_left(out, m, r);
     return s;
 }
 
@@ -124,9 +165,21 @@ void prompt_params(struct sched_params *p, const struct served *m, const struct 
         how->repetition = info->repetition;
     if (!r->seed_given)
         how->seed = random_u64();
+    p->priority = -r->priority;
+    p->cache_salt = r->salt;
+    p->stop_token = r->stop_tokens.id;
+    p->n_stop_tokens = r->stop_tokens.n;
+    p->allowed = r->allowed.id;
+    p->n_allowed = r->allowed.n;
+    p->judge_prompt = judges_prompt(r) || r->echo_only;
+    p->prompt_logprobs = r->prompt_logprobs > 0 ? r->prompt_logprobs : 0;
+    if (r->echo && how->n_logprobs > p->prompt_logprobs)
+        p->prompt_logprobs = how->n_logprobs;
     /* The scheduler refuses a prompt that leaves no room. */
     size_t context = (size_t)info->context_max;
     size_t left = n_prompt < context ? context - n_prompt : 1;
     if (p->max_new_tokens > 0 && (size_t)p->max_new_tokens > left)
         p->max_new_tokens = (int32_t)left;
+    if (p->min_tokens > p->max_new_tokens)
+        p->min_tokens = p->max_new_tokens;
 }

@@ -4,19 +4,26 @@
 #include "server/registry.h"
 #include "server/wire.h"
 
-/* A parsed request -> the token ids of its prompt, through the model's own template.
+/* A parsed request -> the token ids of its prompts, through the model's own template.
  * Touches the immutable tokenizer and its own arguments only, so any thread may. */
 
 /* Most bytes of text one token of the context can stand for on average: longer prompts
  * are refused before they are tokenized. */
 enum { PROMPT_BYTES_PER_TOKEN = 16 };
 
-/* Bytes of everything the client wrote. */
-size_t prompt_bytes(const struct gen_request *r);
+struct prompt_ids {
+    int32_t *ids; /* [n], from malloc */
+    size_t n;
+};
 
-/* On success the caller frees *ids, [*n]. E_INVALID: err is filled. */
-enum status prompt_encode(const struct served *m, const struct gen_request *r, int32_t **ids,
-                          size_t *n, struct api_error *err) MUST_CHECK;
+/* Bytes of the longest text that the client wrote. */
+size_t prompt_bytes(const struct gen_request *r);
+/* A conversation is one prompt. */
+int32_t prompt_count(const struct gen_request *r);
+
+/* Of prompt i. On success the caller frees out->ids. E_INVALID: err is filled. */
+enum status prompt_encode(struct prompt_ids *out, const struct served *m,
+                          const struct gen_request *r, int32_t i, struct api_error *err) MUST_CHECK;
 
 /* What the request left open: the model's own generation_config where the format has no
  * defaults of its own, a random seed, and what of the context the prompt leaves. */

@@ -22,13 +22,17 @@ struct stops {
     int32_t n;
     char held[STOP_BYTES_MAX];
     size_t n_held;
-    bool found;
+    const struct stop *found; /* NULL: none */
+    bool include;
 };
 
-enum status stops_open(struct stops **out)
+enum status stops_open(struct stops **out, bool include)
 {
     *out = calloc(1, sizeof(**out));
-    return *out ? OK : E_NOMEM;
+    if (!*out)
+        return E_NOMEM;
+    (*out)->include = include;
+    return OK;
 }
 
 void stops_close(struct stops *s)
@@ -60,20 +64,21 @@ static void stop_step(struct stop *p, char c)
     p->at = (uint16_t)(p->at + (p->text[p->at] == c));
 }
 
-/* Moves every automaton over c. Longest beginning now matched to *longest, length of
- * the longest complete string to *complete, 0 when none is. */
-static void step_all(struct stops *s, char c, size_t *longest, size_t *complete)
+/* Moves every automaton over c. Longest beginning now matched to *longest; the longest complete
+ * string comes back, NULL when none is. */
+static const struct stop *step_all(struct stops *s, char c, size_t *longest)
 {
+    const struct stop *complete = NULL;
     *longest = 0;
-    *complete = 0;
     for (int32_t i = 0; i < s->n; i++) {
         struct stop *p = &s->stop[i];
         stop_step(p, c);
-        if (p->at == p->n && p->n > *complete)
-            *complete = p->n;
+        if (p->at == p->n && (!complete || p->n > complete->n))
+            complete = p;
         if (p->at > *longest)
             *longest = p->at;
     }
+    return complete;
 }
 
 /* The held bytes and c; all but the last `keep` of them go out. */
@@ -101,15 +106,22 @@ bool stops_feed(struct stops *s, const char *text, size_t bytes, struct buf *out
     }
     for (size_t i = 0; i < bytes && !s->found; i++) {
         size_t longest = 0;
-        size_t complete = 0;
-        step_all(s, text[i], &longest, &complete);
-        push(s, text[i], complete ? complete : longest, out);
-        if (complete) {
-            s->found = true;
+        s->found = step_all(s, text[i], &longest);
+        push(s, text[i], s->found ? s->found->n : longest, out);
+        if (s->found && s->include)
+            buf_add(out, s->held, s->n_held);
+        if (s->found)
             s->n_held = 0;
-        }
     }
-    return s->found;
+    return s->found != NULL;
+}
+
+const char *stops_found(const struct stops *s, size_t *bytes)
+{
+    if (!s->found)
+        return NULL;
+    *bytes = s->found->n;
+    return s->found->text;
 }
 
 void stops_flush(struct stops *s, struct buf *out)

@@ -1,7 +1,6 @@
 #include "server/stream.h"
 
-#include "server/output.h"
-#include "server/prompt.h"
+#include "server/branch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,11 +8,11 @@
 #include <uv.h>
 
 /* A stream has up to three holders: the connection (`conn`, until it has its answer or its
- * peer has gone), a worker thread (`working`), the scheduler (`req`, until its finish has
- * been read). Each lets go by itself and stream_maybe_free() frees when all three have.
+ * peer has gone), a worker thread (`working`), the scheduler (`n_running` branches, until the
+ * finish of each has been read). Each lets go by itself and stream_maybe_free() frees when all
+ * three have.
  *
- * Nothing is queued: tokens wait in the scheduler's log until the connection is idle, so
- * many tokens become one write by themselves and a slow client costs no memory.
+ * Branches are read when the connection is idle, so many tokens become one write by themselves.
  *
  * HTTP errors are possible until `begun`; after it an error is an event of the stream. */
 
@@ -34,7 +33,6 @@ struct stream {
     struct conn *conn; /* NULL: has let go */
     uv_work_t work;
     bool working;
-    struct sched_req *req; /* NULL: not submitted, or released */
     struct served *served;
     struct exchange x;
     char model[MODEL_BYTES_MAX + 1]; /* named by the route; "": by the body */
@@ -42,22 +40,37 @@ struct stream {
     struct gen_request gen;
     enum status status; /* of the worker */
     struct api_error err;
-    int32_t *ids; /* [n_ids] */
-    size_t n_ids;
-    struct output output;
+    struct prompt_ids *prompt; /* [n_prompts] */
+    int32_t n_prompts;
+    struct branch *branch; /* [answer.n_choices] */
+    int32_t n_running;     /* branches that the scheduler has */
+    int32_t n_places;      /* of env->n_live */
     struct answer answer;
     struct buf piece;
-    enum sched_finish finish; /* SCHED_RUNNING until the finish has been read */
-    uint64_t first_ns;
-    uint64_t read_ns; /* when tokens last came */
     uint64_t sent_ns; /* when a piece last went out */
     bool begun;       /* the head of a stream has been given to the connection */
     bool cut;         /* the process ends before the answer does */
 };
 
+static void branches_free(struct stream *st)
+{
+    for (int32_t i = 0; st->branch && i < st->answer.n_choices; i++)
+        branch_close(&st->branch[i]);
+    free(st->branch);
+    free(st->answer.choice);
+    buf_free(&st->answer.kept);
+}
+
+static void prompts_free(struct stream *st)
+{
+    for (int32_t i = 0; i < st->n_prompts; i++)
+        free(st->prompt[i].ids);
+    free(st->prompt);
+}
+
 static void stream_maybe_free(struct stream *st)
 {
-    if (st->conn || st->working || st->req)
+    if (st->conn || st->working || st->n_running > 0)
         return;
     struct stream_env *env = st->env;
     if (st->prev)
@@ -66,13 +79,19 @@ static void stream_maybe_free(struct stream *st)
         env->first = st->next;
     if (st->next)
         st->next->prev = st->prev;
-    env->n_live--;
-    output_close(&st->output);
+    env->n_live -= st->n_places;
+    branches_free(st);
+    prompts_free(st);
     gen_request_free(&st->gen);
     buf_free(&st->piece);
     buf_free(&st->body);
-    free(st->ids);
     free(st);
+}
+
+static void cancel(struct stream *st)
+{
+    for (int32_t i = 0; st->n_running > 0 && i < st->answer.n_choices; i++)
+        branch_cancel(&st->branch[i]);
 }
 
 static void on_gone(void *arg)
@@ -81,19 +100,17 @@ static void on_gone(void *arg)
     st->conn = NULL;
     st->env->metrics->disconnects++;
     reply_log(&st->x, CODE_CLIENT_GONE, st->answer.prompt_tokens, st->answer.completion_tokens, 0);
-    if (st->req)
-        sched_cancel(st->served->sched, st->req);
+    cancel(st);
     stream_maybe_free(st);
 }
 
-/* Nothing has been sent yet. The connection lets go; a running request is cancelled. */
+/* Nothing has been sent yet. The connection lets go; what runs is cancelled. */
 static void refuse(struct stream *st)
 {
     if (st->conn)
         reply_error(&st->x, st->conn, &st->err, NULL);
     st->conn = NULL;
-    if (st->req)
-        sched_cancel(st->served->sched, st->req);
+    cancel(st);
     stream_maybe_free(st);
 }
 
@@ -105,93 +122,56 @@ static void refuse_with(struct stream *st, enum api_error_kind kind)
 
 /* -- the answer -- */
 
-static enum metric_finish metric_of(const struct stream *st)
+/* What the scheduler has by now; true when something was new. */
+static bool read_news(struct stream *st)
 {
-    if (st->output.stopped || st->finish == SCHED_STOP)
-        return METRIC_STOP;
-    if (st->finish == SCHED_LENGTH)
-        return METRIC_LENGTH;
-    return st->finish == SCHED_CANCELLED ? METRIC_ABORT : METRIC_ERROR;
-}
-
-/* The finish has been read: nothing of the scheduler is needed any more. */
-static void release(struct stream *st)
-{
-    struct sched_timing t;
-    sched_timing(st->req, &t);
-    sched_release(st->served->sched, st->req);
-    st->req = NULL;
-    st->first_ns = t.first_ns;
-    st->answer.cached_tokens = t.n_cached;
-    output_end(&st->output);
-    metrics_request(st->env->metrics, metric_of(st), st->x.arrived_ns, &t, st->answer.prompt_tokens,
-                    st->answer.completion_tokens);
-}
-
-static void count_tokens(struct stream *st, int32_t n)
-{
-    struct metrics *m = st->env->metrics;
-    uint64_t now = now_ns();
-    m->generation_tokens += (uint64_t)n;
-    if (st->read_ns && n > 0)
-        metrics_add_n(&m->between_tokens, (double)(now - st->read_ns) * 1e-9 / n, (uint64_t)n);
-    if (n > 0)
-        st->read_ns = now;
-}
-
-/* Everything the scheduler has by now becomes text. */
-static void take_tokens(struct stream *st)
-{
-    struct sched_news news;
-    sched_read(st->served->sched, st->req, &news);
-    count_tokens(st, news.n);
-    for (int32_t i = 0; i < news.n && !st->output.stopped; i++) {
-        output_token(&st->output, news.token[i], news.detail ? &news.detail[i] : NULL);
-        st->answer.completion_tokens++;
+    struct answer *a = &st->answer;
+    bool any = false;
+    a->completion_tokens = 0;
+    for (int32_t i = 0; i < a->n_choices; i++) {
+        struct branch *b = &st->branch[i];
+        bool ran = b->req != NULL;
+        any = branch_read(b) || any;
+        a->completion_tokens += b->output.n_seen;
+        if (!ran || b->req)
+            continue;
+        st->n_running--;
+        /* The siblings of a first answer have its prompt from it. */
+        if (a->choice[i].index % st->gen.n == 0)
+            a->cached_tokens += b->timing.n_cached;
     }
-    st->finish = news.finish;
-    if (news.finish)
-        release(st);
-    else if (st->output.stopped || st->output.failed)
-        sched_cancel(st->served->sched, st->req);
+    return any;
 }
 
-/* Whether the answer ended well; if not, st->err says how. */
-static bool ended_well(struct stream *st)
+/* Whether those that have ended have ended well; if not, st->err says how. */
+static bool all_well(struct stream *st)
 {
-    st->answer.finish = FINISH_STOP;
-    if (st->output.failed)
-        api_error_set(&st->err, API_ENGINE, NULL, "out of memory");
-    else if (st->output.stopped || st->finish == SCHED_STOP)
-        return true;
-    else if (st->finish == SCHED_EXPIRED)
-        api_error_set(&st->err, API_TIMEOUT, NULL, NULL);
-    else if (st->finish == SCHED_CANCELLED && st->cut)
-        api_error_set(&st->err, API_NOT_READY, NULL, "the server is shutting down");
-    else if (st->finish != SCHED_LENGTH)
-        api_error_set(&st->err, API_ENGINE, NULL, NULL);
-    else {
-        st->answer.finish = FINISH_LENGTH;
-        return true;
+    for (int32_t i = 0; i < st->answer.n_choices; i++) {
+        struct branch *b = &st->branch[i];
+        if (b->req || branch_ended_well(b, &st->err))
+            continue;
+        if (b->finish == SCHED_CANCELLED && st->cut)
+            api_error_set(&st->err, API_NOT_READY, NULL, "the server is shutting down");
+        return false;
     }
-    st->answer.finish = FINISH_ERROR;
-    return false;
+    return true;
 }
 
 static void log_end(const struct stream *st)
 {
-    reply_log(&st->x, 200, st->answer.prompt_tokens, st->answer.completion_tokens, st->first_ns);
+    reply_log(&st->x, 200, st->answer.prompt_tokens, st->answer.completion_tokens,
+              st->branch[0].timing.first_ns);
 }
 
 static void respond_whole(struct stream *st)
 {
-    const struct output *o = &st->output;
-    if (!ended_well(st)) {
+    if (!all_well(st)) {
         refuse(st);
         return;
     }
-    st->gen.wire->whole(&st->piece, &st->gen, &st->answer, o->text.data ? o->text.data : "",
-                        o->text.n, o->detail, o->n_detail);
+    for (int32_t i = 0; i < st->answer.n_choices; i++)
+        (void)branch_show(&st->branch[i]);
+    st->gen.wire->whole(&st->piece, &st->gen, &st->answer);
     if (st->piece.failed) {
         refuse_with(st, API_ENGINE);
         return;
@@ -218,41 +198,45 @@ static void begin(struct stream *st)
     reply_stream(&st->x, st->conn, st->gen.wire->stream_type, &source);
 }
 
-/* The last piece, and the end of the answer. */
-static void send_end(struct stream *st)
+/* What is in the piece was the last. */
+static void finish(struct stream *st)
 {
-    const struct output *o = &st->output;
-    bool well = ended_well(st);
-    if (!well && !st->begun) {
-        refuse(st);
-        return;
-    }
     begin(st);
-    buf_clear(&st->piece);
-    if (well)
-        st->gen.wire->end(&st->piece, &st->gen, &st->answer, o->text.data ? o->text.data : "",
-                          o->text.n, o->detail, o->n_detail);
-    else
-        st->gen.wire->stream_error(&st->piece, &st->err, st->x.uuid);
     conn_send(st->conn, &st->piece);
     conn_finish(st->conn);
     log_end(st);
     st->conn = NULL;
+    cancel(st);
     stream_maybe_free(st);
 }
 
-static void send_delta(struct stream *st)
+static void fail(struct stream *st)
 {
-    const struct output *o = &st->output;
-    if (o->text.n == 0 && o->n_detail == 0)
+    if (!st->begun) {
+        refuse(st);
         return;
-    begin(st);
+    }
     buf_clear(&st->piece);
-    st->gen.wire->delta(&st->piece, &st->gen, &st->answer, o->text.data ? o->text.data : "",
-                        o->text.n, o->detail, o->n_detail);
-    output_sent(&st->output);
-    conn_send(st->conn, &st->piece);
-    st->sent_ns = now_ns();
+    st->gen.wire->stream_error(&st->piece, &st->err, st->x.uuid);
+    finish(st);
+}
+
+/* Events of everything that is new. */
+static void write_deltas(struct stream *st)
+{
+    const struct wire *w = st->gen.wire;
+    bool begun = st->begun;
+    buf_clear(&st->piece);
+    for (int32_t i = 0; i < st->answer.n_choices; i++) {
+        struct branch *b = &st->branch[i];
+        if (!branch_show(b))
+            continue;
+        if (!begun && w->begin)
+            w->begin(&st->piece, &st->gen, &st->answer);
+        begun = true;
+        w->delta(&st->piece, &st->gen, &st->answer, b->choice);
+        branch_sent(b);
+    }
 }
 
 /* The connection can take a piece: give it what there is. */
@@ -260,24 +244,37 @@ static void pump(struct stream *st)
 {
     if (st->begun && !conn_idle(st->conn))
         return;
-    if (st->req)
-        take_tokens(st);
-    if (st->req)
-        send_delta(st);
-    else
-        send_end(st);
+    (void)read_news(st);
+    if (!all_well(st)) {
+        fail(st);
+        return;
+    }
+    write_deltas(st);
+    if (st->n_running == 0)
+        st->gen.wire->end(&st->piece, &st->gen, &st->answer);
+    if (st->piece.failed) {
+        api_error_set(&st->err, API_ENGINE, NULL, "out of memory");
+        fail(st);
+    } else if (st->n_running == 0) {
+        finish(st);
+    } else if (st->piece.n > 0) {
+        begin(st);
+        conn_send(st->conn, &st->piece);
+        st->sent_ns = now_ns();
+    }
 }
 
-void stream_on_news(struct stream *st)
+void stream_on_news(void *user)
 {
-    if (!st->req)
-        return;
+    struct branch *b = user;
+    struct stream *st = b->stream;
+    b->news = true;
     if (st->conn && st->gen.stream) {
         pump(st);
         return;
     }
-    take_tokens(st);
-    if (st->req)
+    (void)read_news(st);
+    if (st->n_running > 0)
         return;
     if (st->conn)
         respond_whole(st);
@@ -290,59 +287,133 @@ void stream_on_news(struct stream *st)
 static void answer_init(struct stream *st)
 {
     struct answer *a = &st->answer;
-    (void)snprintf(a->id, sizeof(a->id), "%s%016llx%08x", st->gen.wire->id_prefix,
-                   (unsigned long long)random_u64(), random_u32());
+    if (st->gen.name)
+        (void)snprintf(a->id, sizeof(a->id), "%s%s", st->gen.wire->id_prefix, st->gen.name);
+    else
+        (void)snprintf(a->id, sizeof(a->id), "%s%016llx%08x", st->gen.wire->id_prefix,
+                       (unsigned long long)random_u64(), random_u32());
     a->model = st->model[0] ? st->model : st->gen.model;
     if (!a->model)
         a->model = st->served->names.name[0];
     a->created = (int64_t)time(NULL);
-    a->prompt_tokens = (int32_t)st->n_ids;
+    for (int32_t i = 0; i < st->n_prompts; i++)
+        a->prompt_tokens += (int32_t)st->prompt[i].n;
 }
 
-/* A format knows no vocabulary, so it could not judge these. */
-static bool bias_fits(const struct stream *st)
+/* A format knows no vocabulary and no context, so it could not judge these. */
+static bool fits(struct stream *st)
 {
-    for (int32_t i = 0; i < st->gen.params.sampling.n_bias; i++)
-        if (st->gen.bias[i].token >= st->served->info.vocab)
-            return false;
+    const struct model_info *info = &st->served->info;
+    const struct gen_request *r = &st->gen;
+    const char *param = NULL;
+    for (int32_t i = 0; i < r->params.sampling.n_bias; i++)
+        param = r->bias[i].token >= info->vocab ? "logit_bias" : param;
+    for (int32_t i = 0; i < r->stop_tokens.n; i++)
+        param = r->stop_tokens.id[i] >= info->vocab ? "stop_token_ids" : param;
+    for (int32_t i = 0; i < r->allowed.n; i++)
+        param = r->allowed.id[i] >= info->vocab ? "allowed_token_ids" : param;
+    if (param) {
+        api_error_set(&st->err, API_BAD_FIELD, param, NULL);
+        (void)snprintf(st->err.text, sizeof(st->err.text),
+                       "'%s' names a token that the model does not have", param);
+        return false;
+    }
+    /* An answer has one token at least, unless only the prompt comes back. */
+    for (int32_t i = 0; i < st->n_prompts; i++) {
+        size_t needs = st->prompt[i].n + (r->echo_only ? 0 : 1);
+        if (needs <= (size_t)info->context_max)
+            continue;
+        api_error_too_long(&st->err, st->x.wire, (int64_t)needs, info->context_max);
+        return false;
+    }
+    return true;
+}
+
+static enum status branches_open(struct stream *st)
+{
+    struct answer *a = &st->answer;
+    size_t n = (size_t)st->n_prompts * (size_t)st->gen.n;
+    a->choice = calloc(n, sizeof(*a->choice));
+    st->branch = calloc(n, sizeof(*st->branch));
+    if (!a->choice || !st->branch)
+        return E_NOMEM;
+    a->n_choices = (int32_t)n;
+    for (int32_t i = 0; i < a->n_choices; i++) {
+        struct branch *b = &st->branch[i];
+        a->choice[i].index = i;
+        *b = (struct branch){
+            .stream = st,
+            .sched = st->served->sched,
+            .metrics = st->env->metrics,
+            .gen = &st->gen,
+            .prompt = &st->prompt[i / st->gen.n],
+            .choice = &a->choice[i],
+            .arrived_ns = st->x.arrived_ns,
+        };
+        enum status s = branch_open(b, st->served->tokenizer);
+        if (s)
+            return s;
+    }
+    return OK;
+}
+
+/* Every answer to one prompt. */
+static enum status submit_prompt(struct stream *st, int32_t i)
+{
+    struct sched_params p;
+    void *user[N_MAX];
+    struct sched_req *req[N_MAX] = {NULL};
+    struct branch *b = &st->branch[i * st->gen.n];
+    int32_t n = st->gen.n;
+    prompt_params(&p, st->served, &st->gen, st->prompt[i].n);
+    p.deadline_ns = st->x.arrived_ns + st->env->request_ms * 1000000u;
+    for (int32_t k = 0; k < n; k++)
+        user[k] = &b[k];
+    enum status s = sched_submit_many(st->served->sched, &p, st->prompt[i].ids,
+                                      (int32_t)st->prompt[i].n, n, user, req);
+    for (int32_t k = 0; s == OK && k < n; k++)
+        b[k].req = req[k];
+    st->n_running += s == OK ? n : 0;
+    return s;
+}
+
+/* More than one answer takes more than one place. */
+static bool take_places(struct stream *st)
+{
+    int32_t more = st->n_prompts * st->gen.n - 1;
+    if (st->env->n_live > st->env->live_max - more) {
+        refuse_with(st, API_BUSY);
+        return false;
+    }
+    st->n_places += more;
+    st->env->n_live += more;
     return true;
 }
 
 static void submit(struct stream *st)
 {
-    struct sched_params p;
-    int32_t context = st->served->info.context_max;
-    if (st->n_ids >= (size_t)context) {
-        /* An answer has one token at least. */
-        api_error_too_long(&st->err, st->x.wire, (int64_t)st->n_ids + 1, context);
+    if (!fits(st)) {
         refuse(st);
         return;
     }
-    if (!bias_fits(st)) {
-        api_error_set(&st->err, API_BAD_FIELD, "logit_bias",
-                      "'logit_bias' names a token that the model does not have");
-        refuse(st);
+    if (!take_places(st))
         return;
-    }
-    if (output_open(&st->output, st->served->tokenizer, &st->gen)) {
+    if (branches_open(st)) {
         refuse_with(st, API_ENGINE);
         return;
     }
     answer_init(st);
-    prompt_params(&p, st->served, &st->gen, st->n_ids);
-    p.deadline_ns = st->x.arrived_ns + st->env->request_ms * 1000000u;
-    enum status s = sched_submit(st->served->sched, &p, st->ids, (int32_t)st->n_ids, st, &st->req);
-    if (s == OK) {
-        free(st->ids);
-        st->ids = NULL;
-    } else if (s == E_AGAIN) {
+    enum status s = OK;
+    for (int32_t i = 0; i < st->n_prompts && s == OK; i++)
+        s = submit_prompt(st, i);
+    if (s == E_AGAIN) {
         refuse_with(st, API_BUSY);
     } else if (s == E_INVALID) {
         /* It is short enough, so it must be this; served_load() has warned of it. */
         api_error_set(&st->err, API_BAD_FIELD, st->gen.chat.messages ? "messages" : "prompt",
                       "The text holds a token that the model does not have");
         refuse(st);
-    } else {
+    } else if (s) {
         refuse_with(st, API_ENGINE);
     }
 }
@@ -350,7 +421,12 @@ static void submit(struct stream *st)
 static void work_tokenize(uv_work_t *work)
 {
     struct stream *st = CONTAINER_OF(work, struct stream, work);
-    st->status = prompt_encode(st->served, &st->gen, &st->ids, &st->n_ids, &st->err);
+    int32_t n = prompt_count(&st->gen);
+    st->prompt = calloc((size_t)n, sizeof(*st->prompt));
+    st->status = st->prompt ? OK : E_NOMEM;
+    for (; st->n_prompts < n && st->status == OK; st->n_prompts++)
+        st->status = prompt_encode(&st->prompt[st->n_prompts], st->served, &st->gen, st->n_prompts,
+                                   &st->err);
 }
 
 /* What a worker has left behind decides how it goes on; false: it does not. */
@@ -471,6 +547,7 @@ static struct stream *stream_new(struct stream_env *env, struct conn *c, const s
     if (st->next)
         st->next->prev = st;
     env->first = st;
+    st->n_places = 1;
     env->n_live++;
     return st;
 }
@@ -527,7 +604,6 @@ void streams_cut(struct stream_env *env)
 {
     for (struct stream *st = env->first; st; st = st->next) {
         st->cut = true;
-        if (st->req)
-            sched_cancel(st->served->sched, st->req);
+        cancel(st);
     }
 }

@@ -16,8 +16,8 @@ struct stream_env {
     struct registry *registry;
     struct metrics *metrics;
     struct stream *first; /* every one that is alive */
-    int32_t n_live;
-    int32_t live_max; /* over it: refused before the body is parsed */
+    int32_t n_live;       /* answers, of which a stream may have several */
+    int32_t live_max;     /* over it: refused before the body is parsed */
     int32_t seqs_max;
     uint64_t request_ms;
     bool ready;    /* the models are loaded */
@@ -28,8 +28,8 @@ struct stream_env {
  * it. x and model are copied. */
 void stream_start(struct stream_env *env, struct conn *c, const struct exchange *x,
                   const char *model, const struct http_request *r);
-/* The scheduler has news for this one. */
-void stream_on_news(struct stream *st);
+/* The scheduler has news; user is what sched_user() says. */
+void stream_on_news(void *user);
 /* Once a second: a comment in every stream that has been silent for long, so that proxies
  * keep it and dead peers are found. */
 void streams_keep_alive(struct stream_env *env);

@@ -14,11 +14,13 @@ enum { MODEL_ECHO_MAX = 128 };
 
 void gen_request_free(struct gen_request *r)
 {
-    struct body *b = r->tree;
-    if (b) {
-        json_free(b->json);
-        free(b);
-    }
+    json_free(r->tree);
+    json_free(r->made);
+    for (int32_t i = 0; i < r->n_prompts; i++)
+        free(r->prompt[i].ids);
+    free(r->prompt);
+    free(r->stop_tokens.id);
+    free(r->allowed.id);
     free(r->bias);
     memset(r, 0, sizeof(*r));
 }

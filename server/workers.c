@@ -66,16 +66,16 @@ static void say_absent(char *out, size_t n, const char *before, char *at)
     snprintf(out, n, "%srequired properties at '%s' are '%s'", before, at[0] ? at : "/", leaf + 1);
 }
 
-static enum status refuse(const struct fault *f, struct api_error *err)
+static void word(const struct fault *f, struct api_error *err)
 {
-    enum api_error_kind kind = f->what == FAULT_UNSUPPORTED ? API_UNSUPPORTED : API_BAD_FIELD;
     const char *before = branch_of(f->param);
     char at[POINTER_MAX];
     char *t = err->text;
     size_t n = sizeof(err->text);
-    api_error_set(err, kind, f->param, f->text);
-    if (f->sentence)
-        return E_INVALID;
+    if (f->sentence) {
+        snprintf(t, n, "%s", f->text);
+        return;
+    }
     pointer_of(at, f->param);
     switch (f->what) {
     case FAULT_TYPE:
@@ -100,7 +100,6 @@ static enum status refuse(const struct fault *f, struct api_error *err)
         snprintf(t, n, "'%s' %s", at, f->text);
         break;
     }
-    return E_INVALID;
 }
 
 /* The documentation itself once sends the string "true". */
@@ -150,12 +149,16 @@ static enum status read_options(struct gen_request *r, const struct cJSON *holde
 
 static enum status read_prompt(struct gen_request *r, const struct cJSON *prompt, struct fault *f)
 {
-    r->prompt = json_string(prompt, &r->prompt_bytes);
-    if (!r->prompt)
+    size_t n = 0;
+    const char *text = json_string(prompt, &n);
+    if (!text)
         return fault_type(f, "prompt", "string", prompt);
-    if (r->prompt_bytes == 0)
+    if (n == 0)
         return fault_say(f, FAULT_TEXT, "prompt", "must have a length of at least 1");
     r->chat_prompt = !r->raw;
+    if (prompts_open(r, 1))
+        return E_NOMEM;
+    prompt_add(r, text, n);
     return OK;
 }
 
@@ -188,6 +191,8 @@ static enum status read_question(struct gen_request *r, const struct cJSON *in, 
 
 static enum status read_inputs(struct gen_request *r, const struct cJSON *in, struct fault *f)
 {
+    r->params.max_new_tokens = WORKERS_TOKENS_DEFAULT;
+    r->params.sampling.temperature = WORKERS_TEMPERATURE_DEFAULT;
     enum status st = read_raw(r, in, f);
     if (st == OK)
         st = read_question(r, in, f);
@@ -200,42 +205,25 @@ static enum status read_inputs(struct gen_request *r, const struct cJSON *in, st
     return st;
 }
 
-static enum status parse(struct gen_request *out, const struct wire *w, const char *body,
-                         size_t bytes, struct api_error *err)
+static enum status read_wrapped(struct gen_request *r, const struct cJSON *top, struct fault *f)
 {
-    struct fault f = {.what = FAULT_TEXT, .text = ""};
-    enum status st = body_open(out, w, body, bytes, err);
-    if (st != OK)
-        return st;
-    const struct cJSON *in = ((const struct body *)out->tree)->json;
-    out->params.max_new_tokens = WORKERS_TOKENS_DEFAULT;
-    out->params.sampling.temperature = WORKERS_TEMPERATURE_DEFAULT;
-    if (w == &wire_workers_binding) {
-        st = read_options(out, in, &f);
-        in = json_member(in, "inputs");
-        if (st == OK && in && json_kind(in) != JSON_OBJECT)
-            st = fault_type(&f, "inputs", "object", in);
-    }
-    if (st == OK)
-        st = read_inputs(out, in, &f);
-    if (st == OK) {
-        sampling_settle(&out->params.sampling);
-        return OK;
-    }
-    gen_request_free(out);
-    return st == E_INVALID ? refuse(&f, err) : st;
+    const struct cJSON *in = json_member(top, "inputs");
+    enum status st = read_options(r, top, f);
+    if (st == OK && in && json_kind(in) != JSON_OBJECT)
+        st = fault_type(f, "inputs", "object", in);
+    return st == OK ? read_inputs(r, in, f) : st;
 }
 
 static enum status parse_rest(struct gen_request *out, const char *body, size_t bytes,
                               struct api_error *err)
 {
-    return parse(out, &wire_workers_rest, body, bytes, err);
+    return body_parse(out, &wire_workers_rest, body, bytes, read_inputs, word, err);
 }
 
 static enum status parse_binding(struct gen_request *out, const char *body, size_t bytes,
                                  struct api_error *err)
 {
-    return parse(out, &wire_workers_binding, body, bytes, err);
+    return body_parse(out, &wire_workers_binding, body, bytes, read_wrapped, word, err);
 }
 
 /* ---- answers ------------------------------------------------------------------------- */
@@ -251,49 +239,41 @@ static void write_usage(struct buf *out, const struct answer *a)
 }
 
 static void write_event(struct buf *out, const struct gen_request *r, struct answer *a,
-                        const char *text, size_t bytes, const struct token_detail *detail,
-                        int32_t n_detail)
+                        struct choice *c)
 {
     (void)r;
-    (void)detail;
-    (void)n_detail;
+    (void)a;
+    /* The event of the usage is the end. */
+    if (c->finish && c->bytes == 0)
+        return;
     buf_text(out, "data: {\"response\":");
-    buf_json(out, bytes ? text : "", bytes);
+    buf_json(out, c->bytes ? c->text : "", c->bytes);
     buf_text(out, "}\n\n");
-    a->started = true;
 }
 
-static void write_end(struct buf *out, const struct gen_request *r, struct answer *a,
-                      const char *text, size_t bytes, const struct token_detail *detail,
-                      int32_t n_detail)
+static void write_end(struct buf *out, const struct gen_request *r, struct answer *a)
 {
-    if (bytes > 0)
-        write_event(out, r, a, text, bytes, detail, n_detail);
+    (void)r;
     buf_text(out, "data: {\"response\":\"\",");
     write_usage(out, a);
     buf_text(out, "}\n\ndata: [DONE]\n\n");
 }
 
-static void write_bare(struct buf *out, const struct gen_request *r, const struct answer *a,
-                       const char *text, size_t bytes, const struct token_detail *detail,
-                       int32_t n_detail)
+static void write_bare(struct buf *out, const struct gen_request *r, struct answer *a)
 {
+    const struct choice *c = a->choice;
     (void)r;
-    (void)detail;
-    (void)n_detail;
     buf_text(out, "{\"response\":");
-    buf_json(out, bytes ? text : "", bytes);
+    buf_json(out, c->bytes ? c->text : "", c->bytes);
     buf_text(out, ",");
     write_usage(out, a);
     buf_text(out, "}");
 }
 
-static void write_envelope(struct buf *out, const struct gen_request *r, const struct answer *a,
-                           const char *text, size_t bytes, const struct token_detail *detail,
-                           int32_t n_detail)
+static void write_envelope(struct buf *out, const struct gen_request *r, struct answer *a)
 {
     buf_text(out, "{\"result\":");
-    write_bare(out, r, a, text, bytes, detail, n_detail);
+    write_bare(out, r, a);
     buf_text(out, ",\"success\":true,\"errors\":[],\"messages\":[]}");
 }
 

@@ -46,20 +46,31 @@ static void check_sampling(const struct sampling *s)
         must(s->bias[i].token >= 0 && fabsf(s->bias[i].bias) <= 100);
 }
 
+static void check_prompt(const struct gen_prompt *p)
+{
+    must((p->text != NULL) != (p->n_ids > 0));
+    if (p->text)
+        must(is_text(p->text, p->bytes));
+    for (size_t i = 0; i < p->n_ids; i++)
+        must(p->ids[i] >= 0);
+}
+
 static void check_request(const struct gen_request *r, const struct wire *w)
 {
     must(r->wire == w);
-    must((r->chat.messages != NULL) != (r->prompt != NULL));
+    must((r->chat.messages != NULL) != (r->n_prompts > 0));
+    must(r->n >= 1 && r->n <= N_MAX && r->n_prompts <= PROMPTS_MAX);
+    must((int64_t)r->n * (r->n_prompts ? r->n_prompts : 1) <= CHOICES_MAX);
     must(json_count(r->chat.messages) <= MESSAGES_MAX);
-    if (r->prompt)
-        must(is_text(r->prompt, r->prompt_bytes));
+    for (int32_t i = 0; i < r->n_prompts; i++)
+        check_prompt(&r->prompt[i]);
     must(!r->model || strlen(r->model) <= MODEL_BYTES_MAX);
     must(r->n_stops >= 0 && r->n_stops <= STOPS_MAX);
     for (int32_t i = 0; i < r->n_stops; i++) {
         must(r->stop[i].bytes >= 1 && r->stop[i].bytes <= STOP_BYTES_MAX);
         must(is_text(r->stop[i].text, r->stop[i].bytes));
     }
-    must(r->params.max_new_tokens >= 1);
+    must(r->params.max_new_tokens >= (r->echo_only ? 0 : 1));
     check_sampling(&r->params.sampling);
 }
 
@@ -72,20 +83,39 @@ static void check_whole(const struct buf *b)
     json_free(tree);
 }
 
+/* One event of a stream: an optional name, then JSON. */
+static void check_events(struct buf *b)
+{
+    while (b->n > 0) {
+        char *end = memmem(b->data, b->n, "\n\n", 2);
+        must(end != NULL);
+        char *data = memmem(b->data, b->n, "data: ", 6);
+        must(data && data < end);
+        struct buf one = {.data = data + 6, .n = (size_t)(end - data) - 6};
+        check_whole(&one);
+        b->n -= (size_t)(end + 2 - b->data);
+        memmove(b->data, end + 2, b->n);
+    }
+}
+
 /* What is written must pass the same gate that is read through. */
 static void check_writing(const struct gen_request *r)
 {
+    static struct token_detail d = {
+        .drawn = {"a\xc3", 2, 7, -1}, .n_top = 1, .top = {{"a", 1, 8, -1}}};
     struct buf b = {.data = NULL};
-    struct answer a = {.id = "x", .model = r->model};
-    struct token_detail d = {.text = "a\xc3", .bytes = 2, .n_top = 1, .top = {{"a", 1, -1}}};
-    r->wire->whole(&b, r, &a, "t", 1, &d, 1);
+    struct choice c = {
+        .text = "t", .bytes = 1, .detail = {&d, 1}, .prompt_detail = {&d, 1}, .stop_token = -1};
+    struct answer a = {.id = "x", .model = r->model, .choice = &c, .n_choices = 1};
+    if (r->wire->tell)
+        return;
+    r->wire->delta(&b, r, &a, &c);
+    must(b.n > 8 && !b.failed);
+    check_events(&b);
+    c.finish = FINISH_STOP;
+    r->wire->whole(&b, r, &a);
     check_whole(&b);
-    buf_clear(&b);
-    r->wire->delta(&b, r, &a, "t", 1, &d, 1);
-    must(b.n > 8 && memcmp(b.data, "data: ", 6) == 0 && memcmp(b.data + b.n - 2, "\n\n", 2) == 0);
-    memmove(b.data, b.data + 6, b.n - 6);
-    b.n -= 6;
-    check_whole(&b);
+    buf_free(&a.kept);
     buf_free(&b);
 }
 

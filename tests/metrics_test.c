@@ -100,7 +100,6 @@ static void requests(void **state)
     write_all(&out, &m);
     assert_true(value_of(&out, "vllm:prompt_tokens_total" LABELS) == 19);
     assert_true(value_of(&out, "vllm:prompt_tokens_cached_total" LABELS) == 5);
-    assert_true(value_of(&out, "vllm:time_to_first_token_seconds_count" LABELS) == 1);
     assert_true(value_of(&out, "vllm:request_queue_time_seconds_count" LABELS) == 1);
     assert_true(value_of(&out, "vllm:e2e_request_latency_seconds_count" LABELS) == 2);
     assert_true(value_of(&out, "vllm:request_success_total{model_name=\"demo\",engine=\"0\","

@@ -40,18 +40,20 @@ static const struct stops_case cases[] = {
     {{NULL}, "anything", "anything", false},
 };
 
-static struct stops *open_case(const struct stops_case *c)
+static struct stops *open_case(const struct stops_case *c, bool include)
 {
     struct stops *s = NULL;
-    assert_int_equal(stops_open(&s), OK);
+    assert_int_equal(stops_open(&s, include), OK);
     for (size_t i = 0; i < ARRAY_LEN(c->stop) && c->stop[i]; i++)
         assert_int_equal(stops_add(s, c->stop[i], strlen(c->stop[i])), OK);
     return s;
 }
 
-static void check(const struct stops_case *c, const size_t *cut, size_t n_cuts)
+/* Cut at these places; with include the string that was found comes out too. */
+static void check_mode(const struct stops_case *c, const size_t *cut, size_t n_cuts, bool include)
 {
-    struct stops *s = open_case(c);
+    struct stops *s = open_case(c, include);
+    size_t n_stop = 0;
     struct buf out = {0};
     size_t n = strlen(c->text);
     size_t from = 0;
@@ -63,11 +65,22 @@ static void check(const struct stops_case *c, const size_t *cut, size_t n_cuts)
     }
     if (!found)
         stops_flush(s, &out);
+    const char *stop = stops_found(s, &n_stop);
+    size_t shown = strlen(c->shown);
     assert_int_equal(found, c->found);
-    assert_int_equal(out.n, strlen(c->shown));
-    assert_true(out.n == 0 || memcmp(out.data, c->shown, out.n) == 0);
+    assert_int_equal(stop != NULL, c->found);
+    assert_true(!stop || memcmp(c->text + shown, stop, n_stop) == 0);
+    shown += include ? n_stop : 0;
+    assert_int_equal(out.n, shown);
+    assert_true(shown == 0 || memcmp(out.data, c->text, shown) == 0);
     buf_free(&out);
     stops_close(s);
+}
+
+static void check(const struct stops_case *c, const size_t *cut, size_t n_cuts)
+{
+    check_mode(c, cut, n_cuts, false);
+    check_mode(c, cut, n_cuts, true);
 }
 
 static void every_cut(void **state)
@@ -101,7 +114,7 @@ static void holds_no_more_than_needed(void **state)
         struct stops *s = NULL;
         struct buf out = {0};
         char text[24];
-        assert_int_equal(stops_open(&s), OK);
+        assert_int_equal(stops_open(&s, false), OK);
         for (size_t i = 0; i < ARRAY_LEN(stops); i++)
             assert_int_equal(stops_add(s, stops[i], strlen(stops[i])), OK);
         for (size_t n = 0; n < sizeof(text); n++) {
@@ -128,7 +141,7 @@ static void limits(void **state)
     char longest[STOP_BYTES_MAX + 1];
     struct buf out = {0};
     memset(longest, 'x', sizeof(longest));
-    assert_int_equal(stops_open(&s), OK);
+    assert_int_equal(stops_open(&s, false), OK);
     assert_int_equal(stops_add(s, "", 0), E_INVALID);
     assert_int_equal(stops_add(s, longest, sizeof(longest)), E_INVALID);
     for (int32_t i = 0; i < STOPS_MAX; i++)

@@ -24,7 +24,7 @@ static void expect(struct buf *b, const char *wanted)
     buf_free(b);
 }
 
-static struct answer answer_of(enum finish_reason finish)
+static struct answer answer_of(struct choice *c)
 {
     struct answer a = {
         .id = "id-1",
@@ -32,18 +32,49 @@ static struct answer answer_of(enum finish_reason finish)
         .created = 1700000000,
         .prompt_tokens = 9,
         .completion_tokens = 3,
-        .finish = finish,
+        .choice = c,
+        .n_choices = 1,
     };
     return a;
+}
+
+/* One delta of a choice. */
+static void say(struct buf *out, const struct gen_request *r, struct answer *a, const char *text,
+                enum finish_reason finish)
+{
+    a->choice->text = text;
+    a->choice->bytes = strlen(text);
+    a->choice->finish = finish;
+    r->wire->delta(out, r, a, a->choice);
+}
+
+static void whole(struct buf *out, const struct gen_request *r, struct answer *a, const char *text,
+                  enum finish_reason finish)
+{
+    a->choice->text = text;
+    a->choice->bytes = strlen(text);
+    a->choice->finish = finish;
+    r->wire->whole(out, r, a);
 }
 
 /* Three pieces of text, the last of them with the end. */
 static void stream(const struct gen_request *r, struct buf *out, const char *last)
 {
-    struct answer a = answer_of(FINISH_STOP);
-    r->wire->delta(out, r, &a, "Hel", 3, NULL, 0);
-    r->wire->delta(out, r, &a, "lo \"\xc3\xa9\"\n", 8, NULL, 0);
-    r->wire->end(out, r, &a, last, strlen(last), NULL, 0);
+    struct choice c = {.stop_token = -1};
+    struct answer a = answer_of(&c);
+    say(out, r, &a, "Hel", FINISH_NONE);
+    say(out, r, &a, "lo \"\xc3\xa9\"\n", FINISH_NONE);
+    say(out, r, &a, last, FINISH_STOP);
+    r->wire->end(out, r, &a);
+}
+
+/* A stream of nothing. */
+static void nothing(const struct gen_request *r, struct buf *out, enum finish_reason finish)
+{
+    struct choice c = {.stop_token = -1};
+    struct answer a = answer_of(&c);
+    say(out, r, &a, "", finish);
+    r->wire->end(out, r, &a);
 }
 
 #define CHAT_CHUNK                                                                                 \
@@ -62,14 +93,15 @@ static void test_chat_stream(void **state)
 {
     (void)state;
     struct buf b = {.data = NULL};
-    struct gen_request r = {.wire = &wire_chat, .params.sampling.n_logprobs = -1};
+    struct gen_request r = {
+        .wire = &wire_chat, .prompt_logprobs = -1, .params.sampling.n_logprobs = -1};
     stream(&r, &b, "!");
     expect(&b, CHAT_CHUNK
            "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"Hel\"}" GOES_ON
            "]}\n\n" CHAT_CHUNK
            "{\"index\":0,\"delta\":{\"content\":\"lo \\\"\xc3\xa9\\\"\\n\"}" GOES_ON
            "]}\n\n" CHAT_CHUNK "{\"index\":0,\"delta\":{\"content\":\"!\"},\"logprobs\":null,"
-           "\"finish_reason\":\"stop\"}]}\n\n" DONE);
+           "\"finish_reason\":\"stop\",\"stop_reason\":null}]}\n\n" DONE);
     r.stream_usage = true;
     stream(&r, &b, "");
     expect(&b,
@@ -77,7 +109,8 @@ static void test_chat_stream(void **state)
                       "],\"usage\":null}\n\n" CHAT_CHUNK
                       "{\"index\":0,\"delta\":{\"content\":\"lo \\\"\xc3\xa9\\\"\\n\"}" GOES_ON
                       "],\"usage\":null}\n\n" CHAT_CHUNK
-                      "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}"
+                      "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\","
+                      "\"stop_reason\":null}"
                       "],\"usage\":null}\n\n" CHAT_CHUNK "]," USAGE "}\n\n" DONE);
 }
 
@@ -86,18 +119,18 @@ static void test_empty_streams(void **state)
 {
     (void)state;
     struct buf b = {.data = NULL};
-    struct answer a = answer_of(FINISH_LENGTH);
-    struct gen_request r = {.wire = &wire_chat, .params.sampling.n_logprobs = -1};
-    wire_chat.end(&b, &r, &a, "", 0, NULL, 0);
+    struct gen_request r = {
+        .wire = &wire_chat, .prompt_logprobs = -1, .params.sampling.n_logprobs = -1};
+    nothing(&r, &b, FINISH_LENGTH);
     expect(&b, CHAT_CHUNK "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
-                          "\"logprobs\":null,\"finish_reason\":\"length\"}]}\n\n" DONE);
-    a = answer_of(FINISH_STOP);
+                          "\"logprobs\":null,\"finish_reason\":\"length\",\"stop_reason\":null}"
+                          "]}\n\n" DONE);
     r.wire = &wire_completions;
-    wire_completions.end(&b, &r, &a, "", 0, NULL, 0);
+    nothing(&r, &b, FINISH_STOP);
     expect(&b, TEXT_CHUNK "{\"index\":0,\"text\":\"\",\"logprobs\":null,"
                           "\"finish_reason\":\"stop\",\"stop_reason\":null}]}\n\n" DONE);
-    a = answer_of(FINISH_STOP);
-    wire_workers_rest.end(&b, &r, &a, NULL, 0, NULL, 0);
+    r.wire = &wire_workers_rest;
+    nothing(&r, &b, FINISH_STOP);
     expect(&b, "data: {\"response\":\"\",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3,"
                "\"total_tokens\":12}}\n\n" DONE);
 }
@@ -107,14 +140,12 @@ static void test_completion_stream(void **state)
     (void)state;
     struct buf b = {.data = NULL};
     struct gen_request r = {.wire = &wire_completions,
+                            .prompt_logprobs = -1,
                             .params.sampling.n_logprobs = -1,
-                            .prompt = "Say: ",
-                            .prompt_bytes = 5,
-                            .echo = true,
                             .stream_usage = true};
     stream(&r, &b, "!");
     expect(&b, TEXT_CHUNK
-           "{\"index\":0,\"text\":\"Say: Hel\",\"logprobs\":null,"
+           "{\"index\":0,\"text\":\"Hel\",\"logprobs\":null,"
            "\"finish_reason\":null,\"stop_reason\":null}],\"usage\":null}\n\n" TEXT_CHUNK
            "{\"index\":0,\"text\":\"lo \\\"\xc3\xa9\\\"\\n\",\"logprobs\":null,"
            "\"finish_reason\":null,\"stop_reason\":null}],\"usage\":null}\n\n" TEXT_CHUNK
@@ -128,7 +159,8 @@ static void test_workers_streams(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(wires); i++) {
         struct buf b = {.data = NULL};
-        struct gen_request r = {.wire = wires[i], .params.sampling.n_logprobs = -1};
+        struct gen_request r = {
+            .wire = wires[i], .prompt_logprobs = -1, .params.sampling.n_logprobs = -1};
         stream(&r, &b, "!");
         expect(&b, "data: {\"response\":\"Hel\"}\n\n"
                    "data: {\"response\":\"lo \\\"\xc3\xa9\\\"\\n\"}\n\n"
@@ -145,55 +177,120 @@ static void test_whole(void **state)
 {
     (void)state;
     struct buf b = {.data = NULL};
-    struct answer a = answer_of(FINISH_LENGTH);
+    struct choice c = {.stop_token = -1};
+    struct answer a = answer_of(&c);
     struct gen_request r = {
-        .params.sampling.n_logprobs = -1, .prompt = "P\t", .prompt_bytes = 2, .echo = true};
-    wire_chat.whole(&b, &r, &a, "Hi\\", 3, NULL, 0);
-    expect(&b,
-           "{\"id\":\"id-1\",\"object\":\"chat.completion\",\"created\":1700000000,"
-           "\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
-           "\"content\":\"Hi\\\\\",\"refusal\":null},\"logprobs\":null,"
-           "\"finish_reason\":\"length\"}]," USAGE ",\"system_fingerprint\":\"fp_firstlight_1\"}");
-    wire_completions.whole(&b, &r, &a, "Hi", 2, NULL, 0);
-    expect(&b, "{\"id\":\"id-1\",\"object\":\"text_completion\",\"created\":1700000000,"
-               "\"model\":\"m\",\"choices\":[{\"index\":0,\"text\":\"P\\tHi\",\"logprobs\":null,"
+        .wire = &wire_chat, .params.sampling.n_logprobs = -1, .prompt_logprobs = -1};
+    whole(&b, &r, &a, "Hi\\", FINISH_LENGTH);
+    expect(&b, "{\"id\":\"id-1\",\"object\":\"chat.completion\",\"created\":1700000000,"
+               "\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
+               "\"content\":\"Hi\\\\\",\"refusal\":null},\"logprobs\":null,"
                "\"finish_reason\":\"length\",\"stop_reason\":null}]," USAGE
                ",\"system_fingerprint\":\"fp_firstlight_1\"}");
-    wire_workers_rest.whole(&b, &r, &a, "Hi", 2, NULL, 0);
+    r.wire = &wire_completions;
+    whole(&b, &r, &a, "Hi", FINISH_LENGTH);
+    expect(&b, "{\"id\":\"id-1\",\"object\":\"text_completion\",\"created\":1700000000,"
+               "\"model\":\"m\",\"choices\":[{\"index\":0,\"text\":\"Hi\",\"logprobs\":null,"
+               "\"finish_reason\":\"length\",\"stop_reason\":null}]," USAGE
+               ",\"system_fingerprint\":\"fp_firstlight_1\"}");
+    r.wire = &wire_workers_rest;
+    whole(&b, &r, &a, "Hi", FINISH_LENGTH);
     expect(&b, "{\"result\":{\"response\":\"Hi\",\"usage\":{\"prompt_tokens\":9,"
                "\"completion_tokens\":3,\"total_tokens\":12}},\"success\":true,\"errors\":[],"
                "\"messages\":[]}");
     a.cached_tokens = 8;
-    wire_workers_binding.whole(&b, &r, &a, "", 0, NULL, 0);
+    r.wire = &wire_workers_binding;
+    whole(&b, &r, &a, "", FINISH_LENGTH);
     expect(&b, "{\"response\":\"\",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3,"
                "\"total_tokens\":12,\"prompt_tokens_details\":{\"cached_tokens\":8}}}");
 }
 
+/* Two answers, one of them ended by a stop string, the other by a stop token. */
+static void test_choices(void **state)
+{
+    (void)state;
+    static const int32_t token[] = {7, 8};
+    static const int32_t prompt[] = {1, 5, 6};
+    struct buf b = {.data = NULL};
+    struct choice c[] = {
+        {.index = 0,
+         .text = "A",
+         .bytes = 1,
+         .finish = FINISH_STOP,
+         .stop_text = "\"\n",
+         .stop_bytes = 2,
+         .stop_token = -1,
+         .token = token,
+         .n_token = 2,
+         .prompt = prompt,
+         .n_prompt = 3},
+        {.index = 1,
+         .text = "B",
+         .bytes = 1,
+         .finish = FINISH_STOP,
+         .stop_token = 9,
+         .token = token,
+         .n_token = 1,
+         .prompt = prompt,
+         .n_prompt = 3},
+    };
+    struct answer a = answer_of(c);
+    a.n_choices = 2;
+    struct gen_request r = {.wire = &wire_chat,
+                            .params.sampling.n_logprobs = -1,
+                            .prompt_logprobs = -1,
+                            .return_ids = true,
+                            .stream_usage = true,
+                            .usage_always = true};
+    wire_chat.whole(&b, &r, &a);
+    expect(&b, "{\"id\":\"id-1\",\"object\":\"chat.completion\",\"created\":1700000000,"
+               "\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\","
+               "\"content\":\"A\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\","
+               "\"stop_reason\":\"\\\"\\n\",\"token_ids\":[7,8]},{\"index\":1,\"message\":{"
+               "\"role\":\"assistant\",\"content\":\"B\",\"refusal\":null},\"logprobs\":null,"
+               "\"finish_reason\":\"stop\",\"stop_reason\":9,\"token_ids\":[7]}]," USAGE
+               ",\"prompt_token_ids\":[1,5,6],\"system_fingerprint\":\"fp_firstlight_1\"}");
+    wire_chat.delta(&b, &r, &a, &c[1]);
+    expect(&b, CHAT_CHUNK "{\"index\":1,\"delta\":{\"role\":\"assistant\",\"content\":\"B\"},"
+                          "\"logprobs\":null,\"finish_reason\":\"stop\",\"stop_reason\":9,"
+                          "\"token_ids\":[7]}],\"prompt_token_ids\":[1,5,6]," USAGE "}\n\n");
+    wire_completions.delta(&b, &r, &a, &c[0]);
+    expect(&b, TEXT_CHUNK
+           "{\"index\":0,\"text\":\"A\",\"logprobs\":null,\"finish_reason\":\"stop\","
+           "\"stop_reason\":\"\\\"\\n\",\"token_ids\":[7,8],\"prompt_token_ids\":[1,5,6]}"
+           "]," USAGE "}\n\n");
+}
+
 /* ---- logprobs ------------------------------------------------------------------------- */
 
-static const struct token_detail details[] = {
-    {.text = "Hi",
-     .bytes = 2,
-     .logprob = -0.25F,
+static struct token_detail details[] = {
+    {.drawn = {"Hi", 2, 5, -0.25F},
      .n_top = 2,
-     .top = {{"Hi", 2, -0.25F}, {"Ho", 2, -INFINITY}}},
+     .top = {{"Hi", 2, 5, -0.25F}, {"Ho", 2, 6, -INFINITY}}},
     /* Half a character, drawn from outside its two best, which are one text. */
-    {.text = "\xc3",
-     .bytes = 1,
-     .logprob = -1.5e-7F,
-     .n_top = 2,
-     .top = {{"a", 1, -1}, {"a", 1, -2}}},
-    {.text = "\xa9!", .bytes = 2, .logprob = NAN, .n_top = 0},
+    {.drawn = {"\xc3", 1, 7, -1.5e-7F}, .n_top = 2, .top = {{"a", 1, 8, -1}, {"a", 1, 9, -2}}},
+    {.drawn = {"\xa9!", 2, 10, NAN}, .n_top = 0},
 };
+
+/* Two deltas: the first token, then the other two with the end. */
+static void stream_details(struct buf *b, const struct gen_request *r, struct answer *a)
+{
+    a->choice->detail = (struct detail_list){details, 1};
+    say(b, r, a, "Hi", FINISH_NONE);
+    a->choice->detail = (struct detail_list){details + 1, 2};
+    say(b, r, a, "\xc3\xa9!", FINISH_STOP);
+    r->wire->end(b, r, a);
+}
 
 static void test_chat_logprobs(void **state)
 {
     (void)state;
     struct buf b = {.data = NULL};
-    struct answer a = answer_of(FINISH_STOP);
-    struct gen_request r = {.wire = &wire_chat, .params.sampling.n_logprobs = 2};
-    wire_chat.delta(&b, &r, &a, "Hi", 2, details, 1);
-    wire_chat.end(&b, &r, &a, "\xc3\xa9!", 3, details + 1, 2);
+    struct choice c = {.stop_token = -1};
+    struct answer a = answer_of(&c);
+    struct gen_request r = {
+        .wire = &wire_chat, .prompt_logprobs = -1, .params.sampling.n_logprobs = 2};
+    stream_details(&b, &r, &a);
     expect(&b, CHAT_CHUNK
            "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"Hi\"},\"logprobs\":"
            "{\"content\":[{\"token\":\"Hi\",\"logprob\":-0.25,\"bytes\":[72,105],"
@@ -205,17 +302,19 @@ static void test_chat_logprobs(void **state)
            "{\"token\":\"a\",\"logprob\":-1,\"bytes\":[97]},"
            "{\"token\":\"a\",\"logprob\":-2,\"bytes\":[97]}]},"
            "{\"token\":\"bytes:\\\\xa9\\\\x21\",\"logprob\":-9999,\"bytes\":[169,33],"
-           "\"top_logprobs\":[]}],\"refusal\":null},\"finish_reason\":\"stop\"}]}\n\n" DONE);
+           "\"top_logprobs\":[]}],\"refusal\":null},\"finish_reason\":\"stop\",\"stop_reason\":"
+           "null}]}\n\n" DONE);
 }
 
 static void test_completion_logprobs(void **state)
 {
     (void)state;
     struct buf b = {.data = NULL};
-    struct answer a = answer_of(FINISH_STOP);
-    struct gen_request r = {.wire = &wire_completions, .params.sampling.n_logprobs = 2};
-    wire_completions.delta(&b, &r, &a, "Hi", 2, details, 1);
-    wire_completions.end(&b, &r, &a, "\xc3\xa9!", 3, details + 1, 2);
+    struct choice c = {.stop_token = -1};
+    struct answer a = answer_of(&c);
+    struct gen_request r = {
+        .wire = &wire_completions, .prompt_logprobs = -1, .params.sampling.n_logprobs = 2};
+    stream_details(&b, &r, &a);
     expect(&b, TEXT_CHUNK
            "{\"index\":0,\"text\":\"Hi\",\"logprobs\":{\"tokens\":[\"Hi\"],"
            "\"token_logprobs\":[-0.25],\"top_logprobs\":[{\"Hi\":-0.25,\"Ho\":-9999}],"
@@ -224,9 +323,46 @@ static void test_completion_logprobs(void **state)
            "\"bytes:\\\\xa9\\\\x21\"],\"token_logprobs\":[-1.5e-07,-9999],\"top_logprobs\":["
            "{\"a\":-1,\"bytes:\\\\xc3\":-1.5e-07},{\"bytes:\\\\xa9\\\\x21\":-9999}],"
            "\"text_offset\":[2,3]},\"finish_reason\":\"stop\",\"stop_reason\":null}]}\n\n" DONE);
-    assert_int_equal(a.text_offset, 4);
-    wire_completions.whole(&b, &r, &a, "Hi\xc3\xa9!", 5, details, 3);
+    assert_int_equal(c.text_offset, 4);
+    c.text_offset = 0;
+    r.prompt_logprobs = -1;
+    c.detail = (struct detail_list){details, 3};
+    whole(&b, &r, &a, "Hi\xc3\xa9!", FINISH_STOP);
+    buf_add(&b, "", 1);
     assert_non_null(strstr(b.data, "\"text_offset\":[0,2,3]}"));
+    buf_free(&b);
+}
+
+/* The first token of an echoed prompt has no probability; tokens may be named by their ids. */
+static void test_prompt_logprobs(void **state)
+{
+    (void)state;
+    static struct token_detail prompt[] = {
+        {.drawn = {"<s>", 3, 1, 0}, .first = true},
+        {.drawn = {"b", 1, 4, -3}, .n_top = 2, .top = {{"a", 1, 3, -1}, {"b", 1, 4, -3}}},
+        {.drawn = {"z", 1, 9, -8}, .n_top = 1, .top = {{"a", 1, 3, -1}}},
+    };
+    struct buf b = {.data = NULL};
+    struct choice c = {.stop_token = -1,
+                       .detail = {prompt, 2},
+                       .prompt_detail = {prompt, 3},
+                       .text = "x",
+                       .bytes = 1,
+                       .finish = FINISH_LENGTH};
+    struct answer a = answer_of(&c);
+    struct gen_request r = {.wire = &wire_completions,
+                            .params.sampling.n_logprobs = 2,
+                            .prompt_logprobs = 2,
+                            .ids_as_text = true};
+    wire_completions.whole(&b, &r, &a);
+    buf_add(&b, "", 1);
+    assert_non_null(strstr(b.data, "{\"tokens\":[\"token_id:1\",\"token_id:4\"],"
+                                   "\"token_logprobs\":[null,-3],\"top_logprobs\":[null,"
+                                   "{\"token_id:3\":-1,\"token_id:4\":-3}]"));
+    assert_non_null(
+        strstr(b.data, "\"prompt_logprobs\":[null,{\"4\":{\"logprob\":-3,\"rank\":2,"
+                       "\"decoded_token\":\"token_id:4\"},\"3\":{\"logprob\":-1,\"rank\":1,"
+                       "\"decoded_token\":\"token_id:3\"}},{\"9\":{\"logprob\":-8,\"rank\":null,"));
     buf_free(&b);
 }
 
@@ -410,7 +546,9 @@ int main(void)
         cmocka_unit_test(test_workers_streams),
         cmocka_unit_test(test_whole),
         cmocka_unit_test(test_chat_logprobs),
+        cmocka_unit_test(test_choices),
         cmocka_unit_test(test_completion_logprobs),
+        cmocka_unit_test(test_prompt_logprobs),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_stream_errors),
         cmocka_unit_test(test_named_errors),
