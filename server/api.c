@@ -32,7 +32,7 @@ struct route {
     bool open;
 };
 
-enum { FORWARD_MAX = 1024 };
+enum { FORWARD_MAX = 1024, PREFLIGHT_FIELDS_MAX = 512 };
 
 static void error_text(struct call *k, enum api_error_kind kind, const char *text)
 {
@@ -201,7 +201,7 @@ static void on_hello(struct call *k)
                "  POST /v1/chat/completions  /v1/completions\n"
                "  POST /client/v4/accounts/{any}/ai/run/{model}  /run?version=3\n"
                "  GET  /v1/models  /health  /version  /metrics\n\n"
-               "curl -sN http://%s/v1/chat/completions -d '{\"stream\":true,\"messages\":"
+               "curl -sN %s/v1/chat/completions -d '{\"stream\":true,\"messages\":"
                "[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]}'\n",
                FIRSTLIGHT_VERSION, k->api->env->registry->model[0].names.name[0], k->api->address);
     send_text(k, 200, "text/plain; charset=utf-8", &body);
@@ -283,20 +283,49 @@ static const struct wire *wire_of_path(const char *path)
     return &wire_chat;
 }
 
-/* "Authorization: Bearer KEY" or, as Workers AI has it too, "X-Auth-Key: KEY". */
+/* "Authorization: Bearer KEY"; or, as Workers AI has it too, "X-Auth-Key: KEY"; or, as clients of
+ * Anthropic's API send it, "X-Api-Key: KEY". */
 static bool may_pass(struct call *k)
 {
-    const char *key = k->api->options->api_key;
     const char *bearer = http_header(k->r, "authorization");
-    const char *bare = http_header(k->r, "x-auth-key");
-    if (!key[0])
+    const char *key = http_header(k->r, "x-auth-key");
+    if (!keys_asked(k->api->keys))
         return true;
+    if (!key)
+        key = http_header(k->r, "x-api-key");
     if (bearer && strncasecmp(bearer, "bearer ", 7) == 0)
-        bare = bearer + 7 + strspn(bearer + 7, " ");
-    if (bare && secret_equals(bare, key))
+        key = bearer + 7 + strspn(bearer + 7, " ");
+    if (key && keys_find(k->api->keys, key, &k->x.holder))
         return true;
-    error_text(k, bare || bearer ? API_UNAUTHORIZED : API_NO_KEY, NULL);
+    error_text(k, key || bearer ? API_UNAUTHORIZED : API_NO_KEY, NULL);
     return false;
+}
+
+/* What a browser asks before a page of another site may ask: it carries no key yet. Names of
+ * header fields go back as they came; the gate has let through nothing that could end a line. */
+static bool answer_preflight(struct call *k)
+{
+    const char *origin = http_header(k->r, "origin");
+    const char *wanted = http_header(k->r, "access-control-request-headers");
+    char lines[REPLY_HEADERS_MAX / 2];
+    if (!cors_is_on(k->api->cors) || strcmp(k->r->method, "OPTIONS") != 0 || !origin ||
+        !http_header(k->r, "access-control-request-method"))
+        return false;
+    k->x.wire = wire_of_path(k->r->path);
+    k->x.handler = "preflight";
+    k->x.method = "OPTIONS";
+    if (!cors_allows(k->api->cors, origin) || (wanted && strlen(wanted) > PREFLIGHT_FIELDS_MAX)) {
+        error_text(k, API_BAD_FIELD, "This origin is not allowed");
+        return true;
+    }
+    (void)snprintf(lines, sizeof(lines),
+                   "Access-Control-Allow-Methods: GET, HEAD, POST, OPTIONS\r\n"
+                   "Access-Control-Max-Age: 600\r\n%s%s%s",
+                   wanted && wanted[0] ? "Access-Control-Allow-Headers: " : "",
+                   wanted && wanted[0] ? wanted : "", wanted && wanted[0] ? "\r\n" : "");
+    reply_whole(&k->x, k->conn, 204, NULL, lines, NULL);
+    reply_log(&k->x, 204, 0, 0, 0);
+    return true;
 }
 
 static void dispatch(struct call *k, const char *path)
@@ -346,11 +375,14 @@ void api_on_request(struct conn *c, const struct http_request *r, void *arg)
 {
     struct api *a = arg;
     struct call k = {.api = a, .conn = c, .r = r, .query = r->query};
-    exchange_open(&k.x, a->env->metrics, r);
-    dispatch(&k, r->path);
+    exchange_open(&k.x, a->env->metrics, c, r);
+    k.x.access = a->access;
+    k.x.cors = cors_lines(a->cors, http_header(r, "origin"));
+    if (!answer_preflight(&k))
+        dispatch(&k, r->path);
 }
 
-void api_on_error(struct buf *body, int code, const char *text, void *arg)
+void api_on_error(struct conn *c, struct buf *body, int code, const char *text, void *arg)
 {
     struct api *a = arg;
     struct api_error e;
@@ -363,4 +395,10 @@ void api_on_error(struct buf *body, int code, const char *text, void *arg)
     wire_chat.error(body, &e, "");
     a->env->metrics->refused[kind]++;
     metrics_http(a->env->metrics, "none", "other", code);
+    access_write(a->access, &(struct access_entry){.id = "",
+                                                   .address = conn_address(c),
+                                                   .key = "",
+                                                   .method = "other",
+                                                   .route = "none",
+                                                   .code = code});
 }

@@ -13,6 +13,7 @@
  * Loop thread only. */
 struct conn;
 struct conn_set;
+struct tls_config;
 struct uv_loop_s;
 struct uv_stream_s;
 
@@ -28,17 +29,24 @@ struct http_request {
 /* Value of a header by lower-case name, NULL when absent; valid as long as the request. */
 const char *http_header(const struct http_request *r, const char *name);
 
-/* Every limit of a connection; defaults and ranges stand in options.c. */
+/* Every limit of a connection; defaults and ranges stand in options_table.c. */
 struct conn_limits {
     int32_t conns_max;
+    int32_t address_conns_max; /* from one address; 0: no limit */
+    int32_t requests_max;      /* of one connection; 0: no limit */
+    size_t ahead_bytes_max;    /* pipelined bytes kept before reading stops */
     size_t head_bytes_max;
     int32_t head_fields_max;
     size_t target_bytes_max;
     size_t body_bytes_max;
-    uint64_t head_ms_max;  /* from the first byte of a request to the end of its head */
-    uint64_t body_ms_max;  /* from the end of the head to the end of the body */
-    uint64_t idle_ms_max;  /* keep-alive without a request */
-    uint64_t write_ms_max; /* no progress for this long: the peer counts as gone */
+    size_t bodies_bytes_max; /* of all connections together */
+    size_t body_rate_min;    /* bytes a second; 0: no limit */
+    uint64_t handshake_ms_max;
+    uint64_t head_ms_max;    /* from the first byte of a request to the end of its head */
+    uint64_t body_ms_max;    /* from the end of the head to the end of the body */
+    uint64_t idle_ms_max;    /* keep-alive without a request */
+    uint64_t write_ms_max;   /* no progress for this long: the peer counts as gone */
+    uint64_t drain_grace_ms; /* that a request has to become whole once we are leaving */
 };
 
 /* Called with a whole request; must end in conn_respond() or conn_stream(), now or
@@ -47,7 +55,8 @@ struct conn_limits {
 typedef void (*conn_request_fn)(struct conn *c, const struct http_request *r, void *arg);
 /* An error found below HTTP semantics (bad head, too large, too slow): writes the body
  * of the answer with this code. The connection is closed after it. */
-typedef void (*conn_error_fn)(struct buf *body, int code, const char *text, void *arg);
+typedef void (*conn_error_fn)(struct conn *c, struct buf *body, int code, const char *text,
+                              void *arg);
 
 struct conn_handler {
     conn_request_fn on_request;
@@ -67,28 +76,35 @@ struct conn_source {
 
 struct http_reply {
     int code;
-    const char *type;  /* Content-Type, exactly these bytes */
+    const char *type;  /* Content-Type, exactly these bytes; NULL: none */
     const char *extra; /* further header lines "Name: value\r\n"..., or NULL */
 };
 
 enum status conn_set_open(struct conn_set **out, struct uv_loop_s *loop,
                           const struct conn_limits *limits,
                           const struct conn_handler *handler) MUST_CHECK;
-/* Closes every connection: idle ones at once, busy ones after their answer. */
+/* For those who come by TCP from now on; stays the caller's. NULL: no TLS. */
+void conn_set_tls(struct conn_set *s, struct tls_config *g);
+/* Closes every connection: idle ones at once, those with a part of a request after the grace, busy
+ * ones after their answer. */
 void conn_set_drain(struct conn_set *s);
 /* Cuts what is left. on_empty is called when the last handle is closed. */
 void conn_set_close(struct conn_set *s, void (*on_empty)(void *arg), void *arg);
 void conn_set_free(struct conn_set *s);
 int32_t conn_set_count(const struct conn_set *s);
 
-/* What the listener is to be opened with; after a failure it is opened so again. */
-enum { CONN_BACKLOG = 1024 };
+/* What a listener is to be opened with; after a failure it is opened so again. */
+enum { CONN_BACKLOG = 1024, CONN_LISTENERS_MAX = 16 };
 /* Always accepts, even when it must close at once: a listener that does not accept
  * goes deaf. */
 void conn_accept(struct conn_set *s, struct uv_stream_s *listener);
 /* The listener's callback came with an error. Out of descriptors, libuv calls it again and again
  * without returning to the loop, so this is where one must be freed. */
 void conn_accept_failed(struct conn_set *s, int err);
+
+/* Who is at the other end, for the log: an IP address, or "unix". */
+enum { CONN_ADDRESS_MAX = 46 };
+const char *conn_address(const struct conn *c);
 
 /* Between on_request and the answer: learn that the peer has gone. conn_stream()
  * replaces it. */

@@ -3,15 +3,17 @@
 
 #include "kernels/list.h"
 #include "server/conn.h"
+#include "server/peers.h"
 #include "server/request.h"
+#include "server/tls.h"
 
 #include <uv.h>
 
-/* Shared by conn.c (one connection) and conn_set.c (all of them, the clock, the door). */
+/* Shared by conn.c (one connection: its states, and bytes in), conn_out.c (bytes out) and
+ * conn_set.c (all of them, the clock, the door). */
 
 enum {
     READ_BYTES = 64 * 1024,  /* one buffer for all: libuv reads and we consume at once */
-    AHEAD_BYTES = 16 * 1024, /* pipelined bytes kept before reading stops */
     DROP_BYTES = 64 * 1024,  /* read and thrown away after the last answer */
     SEND_BYTES = 128 * 1024, /* of the kernel, which doubles it: the most a slow reader holds */
     LINGER_MS = 1000,        /* that the peer has to read the last answer */
@@ -36,6 +38,7 @@ enum answer_state {
  * list is in order of its deadlines and the clock looks at its first element only. */
 enum conn_wait {
     WAIT_NONE, /* for us, not for the peer */
+    WAIT_HANDSHAKE,
     WAIT_IDLE,
     WAIT_HEAD,
     WAIT_BODY,
@@ -44,11 +47,22 @@ enum conn_wait {
     N_WAITS,
 };
 
-struct conn {
+/* A connection or a listener: the kind is in handle.type. */
+union socket {
+    uv_handle_t handle;
+    uv_stream_t stream;
     uv_tcp_t tcp;
+    uv_pipe_t pipe;
+};
+
+struct conn {
+    union socket io;
     uv_write_t write;
     uv_shutdown_t shutdown;
     struct conn_set *set;
+    struct tls *tls;   /* NULL: none */
+    struct peer *peer; /* NULL: not counted */
+    char address[CONN_ADDRESS_MAX];
     struct link link; /* in set->wait[waits_for] */
     enum conn_wait waits_for;
     enum conn_state state;
@@ -61,9 +75,14 @@ struct conn {
     size_t write_left; /* when its progress was last looked at */
     size_t n_dropped;
     size_t body_held;          /* of set->bodies_held */
+    size_t body_seen;          /* when its growth was last looked at */
+    int32_t body_windows;      /* that are over */
+    int32_t n_requests;        /* whole ones, so far */
     struct conn_source source; /* .gone is NULL when nobody waits */
     bool reading;
-    bool writing;
+    bool writing;     /* a piece is on its way */
+    bool flushing;    /* the socket has a write in flight */
+    bool shut_wanted; /* when it is over, our side is shut */
     bool peer_done;   /* the peer has shut its side, after its answer was whole */
     bool close_after; /* this answer is the last */
     bool chunked;     /* the stream */
@@ -79,26 +98,52 @@ struct conn_set {
     uint64_t tick_ms;
     int32_t n_conns;
     size_t bodies_held; /* bytes of the bodies of all connections */
+    int32_t body_windows_max;
+    uint64_t drain_ms; /* when it began */
     bool draining;
     bool closing;
+    struct tls_config *tls; /* of those who come by TCP; NULL: none */
+    struct peers *peers;
     uv_timer_t timer;
     bool timer_open;
-    uv_tcp_t spare; /* takes what cannot be served, so that the listener stays awake */
+    union socket spare; /* takes what cannot be served, so that the listener stays awake */
     bool spare_open;
-    uv_stream_t *waiting; /* a listener with a connection for the spare, which is in use */
-    int reserve_fd;       /* given up when there are no descriptors; -1 when it has been */
-    uint64_t n_refused;   /* since the last line about it */
-    uint64_t refused_ms;  /* when that was */
+    uv_stream_t *waiting[CONN_LISTENERS_MAX]; /* each has a connection for the spare, in use */
+    int32_t n_waiting;
+    int reserve_fd;      /* given up when there are no descriptors; -1 when it has been */
+    uint64_t n_refused;  /* since the last line about it */
+    uint64_t refused_ms; /* when that was */
     void (*on_empty)(void *arg);
     void *on_empty_arg;
     char read[READ_BYTES];
+    char plain[TLS_RECORD_BYTES];
 };
+
+static inline uv_stream_t *conn_stream_of(struct conn *c)
+{
+    return &c->io.stream;
+}
+
+static inline uv_handle_t *conn_handle_of(struct conn *c)
+{
+    return &c->io.handle;
+}
 
 /* conn.c, for the set */
 void conn_start(struct conn *c); /* has just been accepted */
 void conn_expire(struct conn *c);
 void conn_kill(struct conn *c); /* any state; the rest happens in the close callback */
 void conn_reset(struct conn *c);
+void conn_leave(struct conn *c);       /* idle, or not yet anything */
+void conn_refuse_late(struct conn *c); /* a part of a request, and we are leaving */
+void conn_answered(struct conn *c);    /* for conn_out.c: the socket has taken the whole answer */
+
+/* conn_out.c, for a connection */
+void conn_put_whole(struct conn *c, const struct http_reply *reply, const struct buf *body);
+void conn_send_continue(struct conn *c);
+void conn_flush(struct conn *c);    /* gives the socket what waits for it */
+void conn_shut(struct conn *c);     /* ends our side once that has been taken */
+size_t conn_unsent(struct conn *c); /* bytes the peer has not got */
 
 /* conn_set.c, for a connection */
 void conn_set_wait(struct conn *c, enum conn_wait what); /* from now on */

@@ -17,6 +17,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,6 +28,7 @@ enum {
     REFUSED_LOG_MS = 1000,
     KEEPALIVE_S = 30,
     NO_FD_SLEEP_MS = 10,
+    BODY_WINDOW_MS = 5000,
 };
 
 static struct conn *conn_of(struct link *l)
@@ -65,6 +67,7 @@ void conn_set_drop(struct conn *c)
 {
     struct conn_set *s = c->set;
     link_remove(&c->link);
+    peers_drop(c->peer);
     free(c);
     s->n_conns--;
     if (s->n_conns == 0 && s->timer_open)
@@ -79,12 +82,32 @@ static void on_timer_closed(uv_handle_t *handle)
     check_empty(s);
 }
 
+/* Whoever was about to ask gets an answer, if he asks soon. */
+static void refuse_late(struct conn_set *s)
+{
+    static const enum conn_wait asking[] = {WAIT_HEAD, WAIT_BODY};
+    if (!s->draining || uv_now(s->loop) - s->drain_ms < s->limits.drain_grace_ms)
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(asking); i++)
+        while (!link_alone(&s->wait[asking[i]]))
+            conn_refuse_late(conn_of(s->wait[asking[i]].next));
+}
+
 void conn_set_drain(struct conn_set *s)
 {
+    static const enum conn_wait silent[] = {WAIT_HANDSHAKE, WAIT_IDLE};
+    if (!s->draining)
+        s->drain_ms = uv_now(s->loop);
     s->draining = true;
-    struct link *idle = &s->wait[WAIT_IDLE];
-    while (!link_alone(idle))
-        conn_kill(conn_of(idle->next));
+    for (size_t i = 0; i < ARRAY_LEN(silent); i++)
+        while (!link_alone(&s->wait[silent[i]]))
+            conn_leave(conn_of(s->wait[silent[i]].next));
+    refuse_late(s);
+}
+
+void conn_set_tls(struct conn_set *s, struct tls_config *g)
+{
+    s->tls = g;
 }
 
 void conn_set_close(struct conn_set *s, void (*on_empty)(void *arg), void *arg)
@@ -92,7 +115,7 @@ void conn_set_close(struct conn_set *s, void (*on_empty)(void *arg), void *arg)
     assert(!s->closing);
     s->draining = true;
     s->closing = true;
-    s->waiting = NULL;
+    s->n_waiting = 0;
     s->on_empty = on_empty;
     s->on_empty_arg = arg;
     for (int32_t i = 0; i < N_WAITS; i++)
@@ -112,6 +135,7 @@ void conn_set_free(struct conn_set *s)
     assert(s->n_conns == 0);
     assert(!s->timer_open);
     assert(!s->spare_open);
+    peers_close(s->peers);
     free(s);
 }
 
@@ -141,13 +165,14 @@ static void on_tick(uv_timer_t *timer)
         while (!link_alone(head) && conn_of(head->next)->since_ms + s->wait_ms[i] <= now)
             conn_expire(conn_of(head->next));
     }
+    refuse_late(s);
 }
 
 static uint64_t tick_for(const uint64_t wait_ms[N_WAITS])
 {
     uint64_t tick = TICK_MS_MAX;
     for (int32_t i = WAIT_NONE + 1; i < N_WAITS; i++)
-        if (wait_ms[i] / TICKS_PER_LIMIT < tick)
+        if (wait_ms[i] && wait_ms[i] / TICKS_PER_LIMIT < tick)
             tick = wait_ms[i] / TICKS_PER_LIMIT;
     return tick < TICK_MS_MIN ? TICK_MS_MIN : tick;
 }
@@ -157,7 +182,7 @@ static uint64_t tick_for(const uint64_t wait_ms[N_WAITS])
 enum status conn_set_open(struct conn_set **out, struct uv_loop_s *loop,
                           const struct conn_limits *limits, const struct conn_handler *handler)
 {
-    assert(limits->conns_max > 0);
+    assert(limits->conns_max > 0 && limits->ahead_bytes_max > 0);
     assert(limits->idle_ms_max && limits->head_ms_max && limits->body_ms_max);
     assert(limits->write_ms_max);
     struct conn_set *s = calloc(1, sizeof(*s));
@@ -167,17 +192,24 @@ enum status conn_set_open(struct conn_set **out, struct uv_loop_s *loop,
     s->limits = *limits;
     s->handler = *handler;
     s->reserve_fd = -1;
+    if (peers_open(&s->peers)) {
+        free(s);
+        return E_NOMEM;
+    }
     (void)take_reserve(s);
     for (int32_t i = 0; i < N_WAITS; i++)
         link_init(&s->wait[i]);
     s->wait_ms[WAIT_IDLE] = limits->idle_ms_max;
     s->wait_ms[WAIT_HEAD] = limits->head_ms_max;
-    s->wait_ms[WAIT_BODY] = limits->body_ms_max;
+    s->wait_ms[WAIT_HANDSHAKE] = limits->handshake_ms_max;
+    s->body_windows_max = (int32_t)((limits->body_ms_max + BODY_WINDOW_MS - 1) / BODY_WINDOW_MS);
+    s->wait_ms[WAIT_BODY] = limits->body_ms_max / (uint64_t)s->body_windows_max;
     s->wait_ms[WAIT_WRITE] = limits->write_ms_max;
     s->wait_ms[WAIT_LINGER] = LINGER_MS;
     s->tick_ms = tick_for(s->wait_ms);
     if (uv_timer_init(loop, &s->timer)) {
         give_reserve(s);
+        peers_close(s->peers);
         free(s);
         return E_IO;
     }
@@ -187,10 +219,18 @@ enum status conn_set_open(struct conn_set **out, struct uv_loop_s *loop,
     return OK;
 }
 
-/* A failed uv_accept() leaves the listener without polling; listening again is what wakes it. */
-static bool accept_into(uv_stream_t *listener, uv_tcp_t *tcp)
+/* Of the listener's kind. */
+static int open_socket(uv_loop_t *loop, const uv_stream_t *listener, union socket *io)
 {
-    if (uv_accept(listener, (uv_stream_t *)tcp) == 0)
+    if (listener->type == UV_NAMED_PIPE)
+        return uv_pipe_init(loop, &io->pipe, 0);
+    return uv_tcp_init(loop, &io->tcp);
+}
+
+/* A failed uv_accept() leaves the listener without polling; listening again is what wakes it. */
+static bool accept_into(uv_stream_t *listener, union socket *io)
+{
+    if (uv_accept(listener, &io->stream) == 0)
         return true;
     if (!uv_is_closing((uv_handle_t *)listener) &&
         uv_listen(listener, CONN_BACKLOG, listener->connection_cb))
@@ -201,13 +241,16 @@ static bool accept_into(uv_stream_t *listener, uv_tcp_t *tcp)
 static void on_spare_closed(uv_handle_t *handle)
 {
     struct conn_set *s = handle->data;
-    uv_stream_t *listener = s->waiting;
+    uv_stream_t *waiting[CONN_LISTENERS_MAX];
+    int32_t n = s->n_waiting;
+    memcpy(waiting, s->waiting, sizeof(waiting));
     s->spare_open = false;
-    s->waiting = NULL;
+    s->n_waiting = 0;
     if (!s->closing)
         (void)take_reserve(s);
-    if (listener && !uv_is_closing((uv_handle_t *)listener))
-        conn_accept(s, listener);
+    for (int32_t i = 0; i < n; i++)
+        if (!uv_is_closing((uv_handle_t *)waiting[i]))
+            conn_accept(s, waiting[i]);
     check_empty(s);
 }
 
@@ -227,30 +270,37 @@ static void note_refused(struct conn_set *s, const char *why)
 static void refuse(struct conn_set *s, uv_stream_t *listener)
 {
     if (s->spare_open) {
-        s->waiting = listener;
+        /* A listener says nothing more until it has been accepted from, so each is here once. */
+        assert(s->n_waiting < CONN_LISTENERS_MAX);
+        s->waiting[s->n_waiting++] = listener;
         return;
     }
-    if (uv_tcp_init(s->loop, &s->spare)) {
+    if (open_socket(s->loop, listener, &s->spare)) {
         log_line(LOG_ERROR, "a connection could not be refused");
         return;
     }
     note_refused(s, s->draining ? "shutting down" : "limit reached");
-    s->spare.data = s;
+    s->spare.handle.data = s;
     s->spare_open = true;
     accept_into(listener, &s->spare);
-    uv_close((uv_handle_t *)&s->spare, on_spare_closed);
+    uv_close(&s->spare.handle, on_spare_closed);
 }
 
-static struct conn *conn_new(struct conn_set *s)
+static struct conn *conn_new(struct conn_set *s, const uv_stream_t *listener)
 {
     struct conn *c = calloc(1, sizeof(*c));
     if (!c)
         return NULL;
-    if (uv_tcp_init(s->loop, &c->tcp)) {
+    if (s->tls && listener->type == UV_TCP && tls_open(&c->tls, s->tls)) {
         free(c);
         return NULL;
     }
-    c->tcp.data = c;
+    if (open_socket(s->loop, listener, &c->io)) {
+        tls_close(c->tls);
+        free(c);
+        return NULL;
+    }
+    c->io.handle.data = c;
     c->set = s;
     link_init(&c->link);
     return c;
@@ -264,18 +314,48 @@ static void tune(struct conn *c)
     int fd;
     int send_bytes = SEND_BYTES;
     unsigned unacknowledged_ms = (unsigned)c->set->limits.write_ms_max;
-    uv_tcp_nodelay(&c->tcp, 1);
-    uv_tcp_keepalive(&c->tcp, 1, KEEPALIVE_S);
-    uv_send_buffer_size((uv_handle_t *)&c->tcp, &send_bytes);
-    if (uv_fileno((uv_handle_t *)&c->tcp, &fd) == 0)
+    uv_send_buffer_size(&c->io.handle, &send_bytes);
+    if (c->io.handle.type != UV_TCP)
+        return;
+    uv_tcp_nodelay(&c->io.tcp, 1);
+    uv_tcp_keepalive(&c->io.tcp, 1, KEEPALIVE_S);
+    if (uv_fileno(&c->io.handle, &fd) == 0)
         setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacknowledged_ms,
                    sizeof(unacknowledged_ms));
+}
+
+/* Who has come, and whether he has a place. An address that cannot be told is a peer that has
+ * already left. */
+static enum status identify(struct conn *c)
+{
+    struct sockaddr_storage from;
+    int n = sizeof(from);
+    if (c->io.handle.type != UV_TCP) {
+        memcpy(c->address, "unix", sizeof("unix"));
+        return OK;
+    }
+    memset(&from, 0, sizeof(from));
+    if (uv_tcp_getpeername(&c->io.tcp, (struct sockaddr *)&from, &n))
+        return E_IO;
+    if (from.ss_family == AF_INET6)
+        (void)uv_ip6_name((const struct sockaddr_in6 *)&from, c->address, sizeof(c->address));
+    else
+        (void)uv_ip4_name((const struct sockaddr_in *)&from, c->address, sizeof(c->address));
+    int32_t most = c->set->limits.address_conns_max;
+    if (most == 0)
+        return OK;
+    return peers_take(c->set->peers, (const struct sockaddr *)&from, most, &c->peer);
+}
+
+const char *conn_address(const struct conn *c)
+{
+    return c->address;
 }
 
 void conn_accept(struct conn_set *s, struct uv_stream_s *listener)
 {
     bool room = s->n_conns < s->limits.conns_max && !s->draining && take_reserve(s);
-    struct conn *c = room ? conn_new(s) : NULL;
+    struct conn *c = room ? conn_new(s, listener) : NULL;
     if (!c) {
         refuse(s, listener);
         return;
@@ -283,7 +363,14 @@ void conn_accept(struct conn_set *s, struct uv_stream_s *listener)
     if (s->n_conns++ == 0)
         uv_timer_start(&s->timer, on_tick, s->tick_ms, s->tick_ms);
     conn_set_wait(c, WAIT_NONE);
-    if (!accept_into(listener, &c->tcp)) {
+    if (!accept_into(listener, &c->io)) {
+        conn_kill(c);
+        return;
+    }
+    enum status status = identify(c);
+    if (status) {
+        if (status == E_AGAIN)
+            note_refused(s, "too many from one address");
         conn_kill(c);
         return;
     }
@@ -294,8 +381,8 @@ void conn_accept(struct conn_set *s, struct uv_stream_s *listener)
 /* The connection that is missed least: its descriptor is free when this returns. */
 static bool shed_one(struct conn_set *s)
 {
-    static const enum conn_wait order[N_WAITS] = {WAIT_LINGER, WAIT_IDLE,  WAIT_HEAD,
-                                                  WAIT_BODY,   WAIT_WRITE, WAIT_NONE};
+    static const enum conn_wait order[N_WAITS] = {WAIT_LINGER, WAIT_HANDSHAKE, WAIT_IDLE, WAIT_HEAD,
+                                                  WAIT_BODY,   WAIT_WRITE,     WAIT_NONE};
     for (size_t i = 0; i < N_WAITS; i++) {
         struct link *head = &s->wait[order[i]];
         for (struct link *l = head->next; l != head; l = l->next)

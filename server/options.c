@@ -3,14 +3,13 @@
  * they lie in their own range. */
 #include "server/options_table.h"
 
+#include "server/address.h"
 #include "server/spelling.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,6 +98,8 @@ static void print_range(char *out, size_t room, const struct option_row *r)
         return;
     case OPT_FLAG:
     case OPT_TEXT:
+    case OPT_LIST:
+    case OPT_MODE:
     case OPT_NAMES:
         out[0] = '\0';
         return;
@@ -212,6 +213,26 @@ static bool set_flag(void *at, const char *text)
     return true;
 }
 
+static bool set_list(struct text_list *list, const char *text)
+{
+    if (!text[0] || list->n == TEXT_LIST_MAX)
+        return false;
+    list->item[list->n++] = text;
+    return true;
+}
+
+static bool set_mode(const struct option_row *r, void *at, const char *text)
+{
+    char *end = NULL;
+    if (text[0] < '0' || text[0] > '7')
+        return false;
+    unsigned long mode = strtoul(text, &end, 8);
+    if (*end || (double)mode > r->max)
+        return false;
+    *(int32_t *)at = (int32_t)mode;
+    return true;
+}
+
 static bool option_set(struct options *o, const struct option_row *r, const char *text)
 {
     void *at = (char *)o + r->at;
@@ -225,6 +246,10 @@ static bool option_set(struct options *o, const struct option_row *r, const char
         return set_choice(r, at, text);
     case OPT_FLAG:
         return set_flag(at, text);
+    case OPT_LIST:
+        return set_list(at, text);
+    case OPT_MODE:
+        return set_mode(r, at, text);
     case OPT_NAMES:
         return set_names(at, text);
     case OPT_TEXT:
@@ -265,6 +290,12 @@ static void print_wanted(char *out, size_t room, const struct option_row *r)
     case OPT_TEXT:
         (void)snprintf(out, room, "wants a text");
         return;
+    case OPT_LIST:
+        (void)snprintf(out, room, "wants a text, at most %d times", TEXT_LIST_MAX);
+        return;
+    case OPT_MODE:
+        (void)snprintf(out, room, "wants permissions in octal, like 660");
+        return;
     }
 }
 
@@ -287,6 +318,30 @@ static void env_name(char out[ENV_NAME_MAX], const char *name)
     out[n] = '\0';
 }
 
+/* What may be given more than once is replaced, not continued, by the command line. */
+static bool mark_of_env(struct options *o, const struct option_row *r, bool of_env)
+{
+    void *at = (char *)o + r->at;
+    if (r->type != OPT_LIST && r->type != OPT_NAMES)
+        return false;
+    bool *mark = r->type == OPT_LIST ? &((struct text_list *)at)->of_env
+                                     : &((struct served_names *)at)->of_env;
+    bool before = *mark;
+    *mark = of_env;
+    return before;
+}
+
+static void forget_env(struct options *o, const struct option_row *r)
+{
+    void *at = (char *)o + r->at;
+    if (!mark_of_env(o, r, false))
+        return;
+    if (r->type == OPT_LIST)
+        *(struct text_list *)at = (struct text_list){0};
+    else
+        *(struct served_names *)at = (struct served_names){0};
+}
+
 static enum status set_from_env(struct options *o, unsigned in, char *err, size_t err_size)
 {
     for (size_t g = 0; g < n_option_groups; g++) {
@@ -295,7 +350,12 @@ static enum status set_from_env(struct options *o, unsigned in, char *err, size_
             char name[ENV_NAME_MAX];
             env_name(name, r->name);
             const char *value = getenv(name);
-            if (!value || !(r->in & in) || option_set(o, r, value))
+            bool none = !value || (r->type == OPT_LIST && !value[0]);
+            if (none || !(r->in & in))
+                continue;
+            bool set = option_set(o, r, value);
+            mark_of_env(o, r, true);
+            if (set)
                 continue;
             char wanted[SHOWN_MAX + 64];
             print_wanted(wanted, sizeof(wanted), r);
@@ -336,6 +396,7 @@ static enum status take_option(struct options *o, const struct command_row *cmd,
         value = "1";
     if (!value && ++*i < argc)
         value = argv[*i];
+    forget_env(o, r);
     if (value && option_set(o, r, value))
         return OK;
 
@@ -365,16 +426,40 @@ static enum status take_word(struct options *o, const struct command_row *cmd, c
     return OK;
 }
 
-/* True for addresses only this machine can reach. */
-static bool host_is_local(const char *host)
+static enum status check_listener(const struct options *o, const char *option, const char *text,
+                                  char *err, size_t err_size)
 {
-    struct in_addr v4;
-    struct in6_addr v6;
-    if (strcmp(host, "localhost") == 0)
-        return true;
-    if (inet_pton(AF_INET, host, &v4) == 1)
-        return ntohl(v4.s_addr) >> 24 == 127;
-    return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+    struct address at;
+    if (!address_parse(&at, text)) {
+        (void)snprintf(err, err_size,
+                       "--%s %.120s is not an address to listen on, like 127.0.0.1:8080, "
+                       "[::1]:8080 or unix:/path",
+                       option, text);
+        return E_INVALID;
+    }
+    if (at.local || o->api_key.n || o->api_keys_file[0] || o->insecure)
+        return OK;
+    (void)snprintf(err, err_size,
+                   "--%s %.64s can be reached by others: give --api-key or --api-keys-file, or "
+                   "--insecure if that is meant",
+                   option, text);
+    return E_INVALID;
+}
+
+static enum status check_door(const struct options *o, char *err, size_t err_size)
+{
+    char text[ADDRESS_TEXT_MAX];
+    enum status s = OK;
+    if (!o->tls_cert[0] != !o->tls_key[0]) {
+        (void)snprintf(err, err_size, "--tls-cert and --tls-key go together");
+        return E_INVALID;
+    }
+    for (int32_t i = 0; i < o->listen.n && s == OK; i++)
+        s = check_listener(o, "listen", o->listen.item[i], err, err_size);
+    if (s || o->listen.n)
+        return s;
+    address_join(text, o->host, o->port);
+    return check_listener(o, "host", text, err, err_size);
 }
 
 static enum status check_together(const struct options *o, char *err, size_t err_size)
@@ -389,14 +474,7 @@ static enum status check_together(const struct options *o, char *err, size_t err
         (void)snprintf(err, err_size, "inspect needs a model: firstlight inspect MODEL");
         return E_INVALID;
     }
-    if (o->command == CMD_SERVE && !host_is_local(o->host) && !o->api_key[0] && !o->insecure) {
-        (void)snprintf(err, err_size,
-                       "--host %.64s can be reached by others: give --api-key, or --insecure if "
-                       "that is meant",
-                       o->host);
-        return E_INVALID;
-    }
-    return OK;
+    return o->command == CMD_SERVE ? check_door(o, err, err_size) : OK;
 }
 
 static enum status parse_command(struct options *o, const struct command_row *cmd, int argc,
@@ -405,7 +483,6 @@ static enum status parse_command(struct options *o, const struct command_row *cm
     o->command = cmd->command;
     enum status s = set_from_env(o, cmd->in, err, err_size);
     int32_t n_words = 0;
-    int32_t names_of_env = o->names.n;
     bool only_words = false;
     for (int i = 2; i < argc && s == OK; i++) {
         if (!only_words && strcmp(argv[i], "--") == 0) {
@@ -415,11 +492,6 @@ static enum status parse_command(struct options *o, const struct command_row *cm
             o->command = CMD_HELP;
             return OK;
         } else if (!only_words && strncmp(argv[i], "--", 2) == 0) {
-            /* Names on the command line replace those of the environment. */
-            if (names_of_env && strncmp(argv[i], "--served-model-name", 19) == 0) {
-                o->names.n = 0;
-                names_of_env = 0;
-            }
             s = take_option(o, cmd, argc, argv, &i, err, err_size);
         } else if (!only_words && argv[i][0] == '-' && argv[i][1]) {
             s = bad_option(argv[i] + 1, strlen(argv[i] + 1), cmd, err, err_size);
@@ -474,7 +546,10 @@ static const char *value_word(const struct option_row *r)
     case OPT_FLAG:
         return "";
     case OPT_TEXT:
+    case OPT_LIST:
         return " TEXT";
+    case OPT_MODE:
+        return " MODE";
     case OPT_CHOICE:
         return " WORD";
     case OPT_NAMES:

@@ -17,10 +17,20 @@ enum { SERVED_NAMES_MAX = 8, SERVED_NAME_BYTES_MAX = 128, OPTION_ERROR_MAX = 256
 enum backend_choice { BACKEND_AUTO, BACKEND_CPU, BACKEND_CUDA };
 enum number_choice { NUMBERS_Q8, NUMBERS_F32 };
 enum log_choice { LOG_FORM_TEXT, LOG_FORM_JSON };
+enum access_choice { ACCESS_OFF, ACCESS_LOGFMT, ACCESS_JSON };
 
 struct served_names {
     char name[SERVED_NAMES_MAX][SERVED_NAME_BYTES_MAX];
     int32_t n;
+    bool of_env; /* not from the command line, which would replace them */
+};
+
+/* Of an option that may be given more than once. */
+enum { TEXT_LIST_MAX = 16 };
+struct text_list {
+    const char *item[TEXT_LIST_MAX];
+    int32_t n;
+    bool of_env; /* as above */
 };
 
 struct options {
@@ -45,9 +55,23 @@ struct options {
 
     const char *host;
     int32_t port;
-    const char *api_key; /* "": none */
+    struct text_list listen; /* none: host and port */
+    int32_t unix_mode;
+    struct text_list api_key;
+    const char *api_keys_file; /* "": none */
+    const char *tls_cert;      /* "": no TLS */
+    const char *tls_key;
+    struct text_list cors_origin;
     bool insecure;
     int32_t max_conns;
+    int32_t address_conns; /* 0: no limit */
+    int32_t conn_requests; /* 0: no limit */
+    size_t ahead_bytes;
+    size_t bodies_bytes;
+    size_t body_rate; /* bytes a second, 0: no limit */
+    uint64_t handshake_ms;
+    uint64_t ping_ms;
+    uint64_t drain_grace_ms;
     size_t head_bytes;
     int32_t head_fields;
     size_t target_bytes;
@@ -69,8 +93,10 @@ struct options {
     int32_t top_k;
     int32_t seed; /* 0: a random one */
 
-    int32_t log;       /* enum log_choice */
-    int32_t log_level; /* enum log_level */
+    int32_t log;             /* enum log_choice */
+    int32_t log_level;       /* enum log_level */
+    int32_t access_log;      /* enum access_choice */
+    const char *access_file; /* "": standard error */
 };
 
 /* Defaults, then the environment, then argv. E_INVALID: err, of OPTION_ERROR_MAX bytes, is one

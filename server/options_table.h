@@ -13,6 +13,8 @@ enum option_type {
     OPT_FLAG,    /* bool */
     OPT_TEXT,    /* const char * */
     OPT_CHOICE,  /* int32_t, index among the words of `choices` */
+    OPT_LIST,    /* struct text_list: repeated */
+    OPT_MODE,    /* int32_t, file permissions in octal */
     OPT_NAMES,   /* struct served_names: repeated or separated by commas */
 };
 

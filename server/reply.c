@@ -46,12 +46,16 @@ static bool id_is_sane(const char *id)
     return true;
 }
 
-void exchange_open(struct exchange *x, struct metrics *metrics, const struct http_request *r)
+void exchange_open(struct exchange *x, struct metrics *metrics, const struct conn *c,
+                   const struct http_request *r)
 {
     const char *id = http_header(r, "x-request-id");
     memset(x, 0, sizeof(*x));
     x->metrics = metrics;
+    x->cors = "";
     x->arrived_ns = now_ns();
+    x->body_bytes = r->body_bytes;
+    (void)snprintf(x->address, sizeof(x->address), "%s", conn_address(c));
     uuid_text(x->uuid);
     (void)snprintf(x->id, sizeof(x->id), "%s", id_is_sane(id) ? id : x->uuid);
 }
@@ -61,7 +65,7 @@ static void headers_text(char out[REPLY_HEADERS_MAX], const struct exchange *x, 
     char second[REPLY_HEADERS_MAX / 4] = "";
     if (x->wire->id_header)
         (void)snprintf(second, sizeof(second), "%s: %s\r\n", x->wire->id_header, x->uuid);
-    (void)snprintf(out, REPLY_HEADERS_MAX, "X-Request-Id: %s\r\n%s%s", x->id, second,
+    (void)snprintf(out, REPLY_HEADERS_MAX, "X-Request-Id: %s\r\n%s%s%s", x->id, second, x->cors,
                    more ? more : "");
 }
 
@@ -119,7 +123,20 @@ static double since_ms(uint64_t from_ns, uint64_t to_ns)
 void reply_log(const struct exchange *x, int code, int32_t n_prompt, int32_t n_answer,
                uint64_t first_ns)
 {
-    log_line(LOG_DEBUG, "%s %s %s %d, %d + %d tokens, first %.1f ms, total %.1f ms", x->id,
-             x->method, x->handler, code, n_prompt, n_answer, since_ms(x->arrived_ns, first_ns),
-             since_ms(x->arrived_ns, now_ns()));
+    if (!x->access)
+        return;
+    const struct access_entry entry = {
+        .id = x->id,
+        .address = x->address,
+        .key = x->holder.name,
+        .method = x->method,
+        .route = x->handler,
+        .code = code,
+        .body_bytes = x->body_bytes,
+        .n_prompt = n_prompt,
+        .n_answer = n_answer,
+        .first_ms = since_ms(x->arrived_ns, first_ns),
+        .total_ms = since_ms(x->arrived_ns, now_ns()),
+    };
+    access_write(x->access, &entry);
 }

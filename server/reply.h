@@ -1,27 +1,35 @@
 #ifndef SERVER_REPLY_H
 #define SERVER_REPLY_H
 
+#include "server/access.h"
 #include "server/conn.h"
+#include "server/keys.h"
 #include "server/metrics.h"
 #include "server/wire.h"
 
 /* One request and its answer as the world sees them: ids, header lines, error objects,
  * the count in the metrics and the line in the log. Every answer leaves through here. */
 
-enum { REQUEST_ID_MAX = 128, UUID_BYTES = 37, REPLY_HEADERS_MAX = 512 };
+enum { REQUEST_ID_MAX = 128, UUID_BYTES = 37, REPLY_HEADERS_MAX = 1536 };
 
 struct exchange {
     struct metrics *metrics;
-    const struct wire *wire; /* whose error objects are spoken */
-    const char *handler;     /* route pattern, a constant */
-    const char *method;      /* of the route, a constant */
+    struct access_log *access; /* NULL: none */
+    const char *cors;          /* header lines for a browser, "" none; a constant */
+    const struct wire *wire;   /* whose error objects are spoken */
+    const char *handler;       /* route pattern, a constant */
+    const char *method;        /* of the route, a constant */
     uint64_t arrived_ns;
-    char id[REQUEST_ID_MAX + 1]; /* X-Request-Id: the client's if it is sane */
-    char uuid[UUID_BYTES];       /* our own */
+    size_t body_bytes;
+    char address[CONN_ADDRESS_MAX]; /* of the client */
+    struct key_holder holder;       /* whose key it was; id 0: no key was asked for */
+    char id[REQUEST_ID_MAX + 1];    /* X-Request-Id: the client's if it is sane */
+    char uuid[UUID_BYTES];          /* our own */
 };
 
 /* Ids for a request that has just arrived; the other members are the router's. */
-void exchange_open(struct exchange *x, struct metrics *metrics, const struct http_request *r);
+void exchange_open(struct exchange *x, struct metrics *metrics, const struct conn *c,
+                   const struct http_request *r);
 
 /* more: further header lines, or NULL. */
 void reply_whole(const struct exchange *x, struct conn *c, int code, const char *type,
@@ -32,7 +40,7 @@ void reply_error(const struct exchange *x, struct conn *c, const struct api_erro
 void reply_stream(const struct exchange *x, struct conn *c, const char *type,
                   const struct conn_source *source);
 
-/* One line at level debug; never contents. */
+/* One line in the access log; never contents. */
 void reply_log(const struct exchange *x, int code, int32_t n_prompt, int32_t n_answer,
                uint64_t first_ns);
 

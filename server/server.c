@@ -1,7 +1,9 @@
 #include "server/server.h"
 
 #include "server/api.h"
+#include "server/listen.h"
 #include "server/progress.h"
+#include "server/tls.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -13,7 +15,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-/* The loop thread: one listener, all connections, two async handles that other threads may
+/* The loop thread: the listeners, all connections, two async handles that other threads may
  * ring (the engine: there is news; the loader: the weights are there, or not), signals,
  * one timer.
  *
@@ -45,13 +47,19 @@ struct server {
     int exit_code;
     struct progress progress;
     uv_loop_t loop;
-    uv_tcp_t listener;
+    struct listeners *listeners;
+    uv_prepare_t rest; /* before the loop waits */
     uv_async_t news;
     uv_async_t loaded;
     uv_signal_t term;
     uv_signal_t interrupt;
+    uv_signal_t hangup;
     uv_timer_t timer;
     struct conn_set *conns;
+    struct keys *keys;
+    struct cors *cors;
+    struct tls_config *tls; /* NULL: off */
+    struct access_log *access;
     struct registry registry;
     struct metrics metrics;
     struct stream_env env;
@@ -115,17 +123,11 @@ static void close_conns(struct server *s)
     conn_set_close(s->conns, on_conns_empty, s);
 }
 
-static void close_listener(struct server *s)
-{
-    if (!uv_is_closing((uv_handle_t *)&s->listener))
-        uv_close((uv_handle_t *)&s->listener, NULL);
-}
-
 static void cut(struct server *s)
 {
     enter(s, CUTTING);
     s->env.draining = true;
-    close_listener(s);
+    listeners_close(s->listeners);
     conn_set_drain(s->conns);
     streams_cut(&s->env);
 }
@@ -134,7 +136,7 @@ static void drain(struct server *s)
 {
     enter(s, DRAINING);
     s->env.draining = true;
-    close_listener(s);
+    listeners_close(s->listeners);
     conn_set_drain(s->conns);
 }
 
@@ -272,15 +274,6 @@ static void wake(void *arg)
     uv_async_send(arg);
 }
 
-static void on_connection(uv_stream_t *listener, int err)
-{
-    struct server *s = listener->data;
-    if (err)
-        conn_accept_failed(s->conns, err);
-    else
-        conn_accept(s->conns, listener);
-}
-
 /* -- loading -- */
 
 static void *load_main(void *arg)
@@ -305,7 +298,7 @@ static void announce(struct server *s)
              m->backend, bytes, m->info.context_max,
              (long long)m->info.n_blocks * m->info.block_tokens);
     log_line(LOG_INFO,
-             "try: curl -sN http://%s/v1/chat/completions -d '{\"stream\":true,\"messages\":"
+             "try: curl -sN %s/v1/chat/completions -d '{\"stream\":true,\"messages\":"
              "[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]}'",
              s->api.address);
 }
@@ -346,6 +339,86 @@ static void on_loaded(uv_async_t *handle)
     uv_timer_start(&s->timer, on_watch, WATCH_MS, WATCH_MS);
 }
 
+/* -- secrets -- */
+
+static enum status open_tls(struct tls_config **out, const struct options *o, char *err,
+                            size_t err_size)
+{
+    *out = NULL;
+    if (!o->tls_cert[0])
+        return OK;
+    enum status status = secret_file_check(o->tls_key, err, err_size);
+    if (status)
+        return status;
+    return tls_config_open(out, o->tls_cert, o->tls_key, err, err_size);
+}
+
+static void reload_keys(struct server *s)
+{
+    char err[ERR_MAX] = "";
+    struct keys *keys = NULL;
+    const struct options *o = s->options;
+    if (keys_open(&keys, &o->api_key, o->api_keys_file, err, sizeof(err))) {
+        log_line(LOG_ERROR, "%s; the old keys stay", err);
+        return;
+    }
+    keys_close(s->keys);
+    s->keys = keys;
+    s->api.keys = keys;
+}
+
+static void reload_tls(struct server *s)
+{
+    char err[ERR_MAX] = "";
+    struct tls_config *tls = NULL;
+    if (open_tls(&tls, s->options, err, sizeof(err))) {
+        log_line(LOG_ERROR, "%s; the old certificate stays", err);
+        return;
+    }
+    conn_set_tls(s->conns, tls);
+    tls_config_close(s->tls);
+    s->tls = tls;
+}
+
+/* What can change while answers run: each part as a whole, or not at all. */
+static void on_hangup(uv_signal_t *handle, int number)
+{
+    struct server *s = handle->data;
+    (void)number;
+    log_line(LOG_INFO, "SIGHUP: reading keys and certificates again");
+    access_reopen(s->access);
+    reload_keys(s);
+    reload_tls(s);
+}
+
+static void on_rest(uv_prepare_t *handle)
+{
+    const struct server *s = handle->data;
+    access_flush(s->access);
+}
+
+/* Everything that can be wrong about the door without a socket. */
+static enum status open_door(struct server *s, char *err, size_t err_size)
+{
+    const struct options *o = s->options;
+    enum status status = keys_open(&s->keys, &o->api_key, o->api_keys_file, err, err_size);
+    if (status == OK)
+        status = cors_open(&s->cors, &o->cors_origin, err, err_size);
+    if (status == OK)
+        status = open_tls(&s->tls, o, err, err_size);
+    if (status == OK)
+        status = access_open(&s->access, o->access_log, o->access_file, err, err_size);
+    return status;
+}
+
+static void close_door(struct server *s)
+{
+    access_close(s->access);
+    tls_config_close(s->tls);
+    cors_close(s->cors);
+    keys_close(s->keys);
+}
+
 /* -- the start -- */
 
 /* Room for connections among the open files this process may have. */
@@ -363,76 +436,27 @@ static int32_t raise_file_limit(int32_t wanted)
     return room < (rlim_t)wanted ? (int32_t)room : wanted;
 }
 
-static int parse_address(const char *host, int port, struct sockaddr_storage *out)
-{
-    if (strcmp(host, "localhost") == 0)
-        host = "127.0.0.1";
-    if (uv_ip4_addr(host, port, (struct sockaddr_in *)out) == 0)
-        return 0;
-    return uv_ip6_addr(host, port, (struct sockaddr_in6 *)out);
-}
-
-/* The address as it came out, for port 0 takes any. */
-static void print_address(struct server *s)
-{
-    struct sockaddr_storage at;
-    char host[64] = "";
-    int n = sizeof(at);
-    int port = s->options->port;
-    memset(&at, 0, sizeof(at));
-    if (uv_tcp_getsockname(&s->listener, (struct sockaddr *)&at, &n) == 0) {
-        const struct sockaddr_in *v4 = (const struct sockaddr_in *)&at;
-        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&at;
-        bool six = at.ss_family == AF_INET6;
-        port = ntohs(six ? v6->sin6_port : v4->sin_port);
-        if (six)
-            (void)uv_ip6_name(v6, host, sizeof(host));
-        else
-            (void)uv_ip4_name(v4, host, sizeof(host));
-    }
-    (void)snprintf(s->api.address, sizeof(s->api.address), strchr(host, ':') ? "[%s]:%d" : "%s:%d",
-                   host, port);
-}
-
-static enum status listen_here(struct server *s)
-{
-    const struct options *o = s->options;
-    struct sockaddr_storage at;
-    memset(&at, 0, sizeof(at));
-    if (parse_address(o->host, o->port, &at)) {
-        log_line(LOG_ERROR, "--host %.64s is not an IP address", o->host);
-        return E_INVALID;
-    }
-    int err = uv_tcp_bind(&s->listener, (const struct sockaddr *)&at, 0);
-    if (err == 0)
-        err = uv_listen((uv_stream_t *)&s->listener, CONN_BACKLOG, on_connection);
-    if (err) {
-        log_line(LOG_ERROR, "cannot listen on %.64s port %d: %s%s", o->host, o->port,
-                 uv_strerror(err), err == UV_EADDRINUSE ? "; --port takes another" : "");
-        return E_IO;
-    }
-    print_address(s);
-    log_line(LOG_INFO, "listening on http://%s", s->api.address);
-    return OK;
-}
-
 static enum status open_handles(struct server *s)
 {
-    if (line_fails("listener", uv_tcp_init(&s->loop, &s->listener)) ||
-        line_fails("wake", uv_async_init(&s->loop, &s->news, on_news)) ||
+    if (line_fails("wake", uv_async_init(&s->loop, &s->news, on_news)) ||
         line_fails("wake", uv_async_init(&s->loop, &s->loaded, on_loaded)) ||
         line_fails("timer", uv_timer_init(&s->loop, &s->timer)) ||
         line_fails("signals", uv_signal_init(&s->loop, &s->term)) ||
-        line_fails("signals", uv_signal_init(&s->loop, &s->interrupt)))
+        line_fails("signals", uv_signal_init(&s->loop, &s->interrupt)) ||
+        line_fails("signals", uv_signal_init(&s->loop, &s->hangup)) ||
+        line_fails("rest", uv_prepare_init(&s->loop, &s->rest)))
         return E_IO;
-    s->listener.data = s;
+    s->rest.data = s;
+    s->hangup.data = s;
     s->news.data = s;
     s->loaded.data = s;
     s->timer.data = s;
     s->term.data = s;
     s->interrupt.data = s;
     if (line_fails("signals", uv_signal_start(&s->term, on_signal, SIGTERM)) ||
-        line_fails("signals", uv_signal_start(&s->interrupt, on_signal, SIGINT)))
+        line_fails("signals", uv_signal_start(&s->interrupt, on_signal, SIGINT)) ||
+        line_fails("signals", uv_signal_start(&s->hangup, on_hangup, SIGHUP)) ||
+        line_fails("rest", uv_prepare_start(&s->rest, on_rest)))
         return E_IO;
     return OK;
 }
@@ -442,14 +466,21 @@ static enum status open_conns(struct server *s)
     const struct options *o = s->options;
     const struct conn_limits limits = {
         .conns_max = raise_file_limit(o->max_conns),
+        .address_conns_max = o->address_conns,
+        .requests_max = o->conn_requests,
+        .ahead_bytes_max = o->ahead_bytes,
         .head_bytes_max = o->head_bytes,
         .head_fields_max = o->head_fields,
         .target_bytes_max = o->target_bytes,
         .body_bytes_max = o->body_bytes,
+        .bodies_bytes_max = o->bodies_bytes,
+        .body_rate_min = o->body_rate,
+        .handshake_ms_max = o->handshake_ms,
         .head_ms_max = o->head_ms,
         .body_ms_max = o->body_ms,
         .idle_ms_max = o->idle_ms,
         .write_ms_max = o->write_ms,
+        .drain_grace_ms = o->drain_grace_ms,
     };
     const struct conn_handler handler = {
         .on_request = api_on_request,
@@ -467,10 +498,16 @@ static void connect_parts(struct server *s)
         .registry = &s->registry,
         .metrics = &s->metrics,
         .request_ms = o->request_ms,
+        .ping_ns = o->ping_ms * 1000000u,
     };
     s->api.options = o;
     s->api.env = &s->env;
     s->api.conns = s->conns;
+    s->api.keys = s->keys;
+    s->api.cors = s->cors;
+    s->api.access = s->access;
+    s->api.address = listeners_address(s->listeners);
+    conn_set_tls(s->conns, s->tls);
 }
 
 static enum status start(struct server *s)
@@ -478,12 +515,11 @@ static enum status start(struct server *s)
     enum status status = open_handles(s);
     if (status == OK)
         status = open_conns(s);
+    if (status == OK)
+        status = listeners_open(&s->listeners, &s->loop, s->options, s->conns);
     if (status)
         return status;
     connect_parts(s);
-    status = listen_here(s);
-    if (status)
-        return status;
     enter(s, LOADING);
     s->loader_started = pthread_create(&s->loader, NULL, load_main, s) == 0;
     if (s->loader_started)
@@ -497,6 +533,7 @@ static void end_early(struct server *s)
 {
     if (s->conns)
         conn_set_close(s->conns, NULL, NULL);
+    listeners_close(s->listeners);
     uv_walk(&s->loop, close_handle, NULL);
 }
 
@@ -508,6 +545,7 @@ static void stop(struct server *s)
         _exit(s->exit_code);
     conn_set_free(s->conns);
     (void)uv_loop_close(&s->loop);
+    listeners_free(s->listeners);
     served_close(&s->registry.model[0]);
 }
 
@@ -551,13 +589,17 @@ int server_run(const struct options *o)
     s->options = o;
     metrics_init(&s->metrics);
     s->registry.n = 1;
-    enum status status = served_inspect(&s->registry.model[0], o, err, sizeof(err));
+    enum status status = open_door(s, err, sizeof(err));
+    if (status == OK)
+        status = served_inspect(&s->registry.model[0], o, err, sizeof(err));
     if (status) {
         log_line(LOG_ERROR, "%s", err[0] ? err : status_text(status));
+        close_door(s);
         free(s);
         return 1;
     }
     if (line_fails("event loop", uv_loop_init(&s->loop))) {
+        close_door(s);
         free(s);
         return 1;
     }
@@ -568,6 +610,7 @@ int server_run(const struct options *o)
     loop_wakes_early();
     (void)uv_run(&s->loop, UV_RUN_DEFAULT);
     stop(s);
+    close_door(s);
     int code = s->exit_code;
     free(s);
     return code;

@@ -19,9 +19,6 @@
 /* Larger bodies are parsed off the loop, where a long parse delays nobody else. */
 enum { PARSE_HERE_MAX = 65536 };
 
-/* Silence after which a stream gets a comment. */
-#define SILENCE_NS 15000000000u
-
 /* What the access log says of a client that did not wait. No such status exists on the
  * wire; proxies have used this number for it for long. */
 enum { CODE_CLIENT_GONE = 499 };
@@ -366,6 +363,10 @@ static enum status submit_prompt(struct stream *st, int32_t i)
     struct branch *b = &st->branch[i * st->gen.n];
     int32_t n = st->gen.n;
     prompt_params(&p, st->served, &st->gen, st->prompt[i].n);
+    /* Keys share no computed beginnings: what one has asked must not be told by how fast another is
+     * answered. */
+    p.client = st->x.holder.id;
+    p.cache_salt ^= st->x.holder.id;
     p.deadline_ns = st->x.arrived_ns + st->env->request_ms * 1000000u;
     for (int32_t k = 0; k < n; k++)
         user[k] = &b[k];
@@ -590,8 +591,8 @@ void streams_keep_alive(struct stream_env *env)
 {
     uint64_t now = now_ns();
     for (struct stream *st = env->first; st; st = st->next) {
-        if (!st->conn || !st->begun || now - st->sent_ns < SILENCE_NS || !st->gen.wire->comments ||
-            !conn_idle(st->conn))
+        if (!st->conn || !st->begun || now - st->sent_ns < env->ping_ns ||
+            !st->gen.wire->comments || !conn_idle(st->conn))
             continue;
         buf_clear(&st->piece);
         buf_text(&st->piece, ": ping\n\n");

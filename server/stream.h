@@ -20,8 +20,9 @@ struct stream_env {
     int32_t live_max;     /* over it: refused before the body is parsed */
     int32_t seqs_max;
     uint64_t request_ms;
-    bool ready;    /* the models are loaded */
-    bool draining; /* no new ones */
+    uint64_t ping_ns; /* silence after which a stream gets a comment */
+    bool ready;       /* the models are loaded */
+    bool draining;    /* no new ones */
 };
 
 /* Answers r, now or later. model: from the route or a header, NULL when the body names

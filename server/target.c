@@ -60,15 +60,3 @@ bool target_param(const char *query, const char *name, char *out, size_t out_siz
     }
     return false;
 }
-
-bool secret_equals(const char *given, const char *secret)
-{
-    size_t n = strlen(secret);
-    bool same_length = strlen(given) == n;
-    volatile unsigned char differ = !same_length;
-    if (!same_length)
-        given = secret;
-    for (size_t i = 0; i < n; i++)
-        differ = (unsigned char)(differ | (given[i] ^ secret[i]));
-    return differ == 0;
-}

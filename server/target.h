@@ -15,7 +15,4 @@ bool target_decode(char *out, size_t out_size, const char *text, size_t n, bool 
 /* Value of a query parameter, decoded; false when it is absent or broken. */
 bool target_param(const char *query, const char *name, char *out, size_t out_size);
 
-/* Lengths are no secret, contents are: takes the same time wherever they differ. */
-bool secret_equals(const char *given, const char *secret);
-
 #endif

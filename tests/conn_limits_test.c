@@ -257,6 +257,7 @@ static void test_bodies_together(void **state)
     char part[PART];
     struct conn_limits limits = rig_limits;
     limits.body_bytes_max = BODY;
+    limits.bodies_bytes_max = (size_t)HELD * BODY;
     limits.conns_max = HELD + 2;
     memset(part, 'x', sizeof(part));
     rig_open(&g, &limits);

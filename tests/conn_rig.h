@@ -42,14 +42,18 @@ struct client {
 
 static const struct conn_limits rig_limits = {
     .conns_max = 64,
+    .ahead_bytes_max = 16 * 1024,
     .head_bytes_max = 16 * 1024,
     .head_fields_max = 64,
     .target_bytes_max = 2048,
     .body_bytes_max = 256 * 1024,
+    .bodies_bytes_max = 64 * 256 * 1024,
+    .handshake_ms_max = 10000,
     .head_ms_max = 10000,
     .body_ms_max = 10000,
     .idle_ms_max = 10000,
     .write_ms_max = 10000,
+    .drain_grace_ms = 10000,
 };
 
 /* -- what is served -- */
@@ -115,8 +119,9 @@ static void rig_request(struct conn *c, const struct http_request *r, void *arg)
     }
 }
 
-static void rig_error(struct buf *body, int code, const char *text, void *arg)
+static void rig_error(struct conn *c, struct buf *body, int code, const char *text, void *arg)
 {
+    (void)c;
     (void)arg;
     buf_printf(body, "{\"code\":%d,\"text\":\"%s\"}", code, text);
 }

@@ -165,10 +165,10 @@ static void test_flood_ahead(void **state)
            send(c.fd, request, sizeof(request) - 1, MSG_DONTWAIT) == (ssize_t)sizeof(request) - 1) {
         n_sent++;
         rig_turn(&g);
-        assert_true(g.held->ahead.n <= AHEAD_BYTES);
-        assert_true(g.held->ahead.room <= 2 * AHEAD_BYTES);
+        assert_true(g.held->ahead.n <= rig_limits.ahead_bytes_max);
+        assert_true(g.held->ahead.room <= 2 * rig_limits.ahead_bytes_max);
     }
-    assert_true((size_t)n_sent * sizeof(request) > 2 * AHEAD_BYTES);
+    assert_true((size_t)n_sent * sizeof(request) > 2 * rig_limits.ahead_bytes_max);
     rig_respond(g.held, "x", "y", "z", "");
     size_t answer = strlen(OK_HEAD "Content-Length: 11\r\n\r\nGET /n  []\n");
     client_wait(&g, &c, answer * (size_t)n_sent);

@@ -38,7 +38,7 @@ static void defaults(void **state)
     assert_int_equal(o.names.n, 0);
     assert_string_equal(o.host, "127.0.0.1");
     assert_int_equal(o.port, 8080);
-    assert_string_equal(o.api_key, "");
+    assert_int_equal(o.api_key.n, 0);
     assert_string_equal(options_backend(&o), "auto");
     assert_int_equal(o.head_bytes, 16384);
     assert_int_equal(o.body_bytes, 8 << 20);
@@ -117,8 +117,21 @@ static const struct bad_case bad_cases[] = {
     {{"serve", "--served-model-name", "a\"b"}, "names of printable"},
     {{"serve", "--served-model-name", "a,,b"}, "names of printable"},
     {{"serve", "--served-model-name", "1,2,3,4,5,6,7,8,9"}, "at most 8 names"},
-    {{"serve", "--host", "0.0.0.0"}, "give --api-key, or --insecure"},
-    {{"serve", "--host", "::"}, "give --api-key, or --insecure"},
+    {{"serve", "--host", "0.0.0.0"}, "give --api-key or --api-keys-file, or --insecure"},
+    {{"serve", "--host", "::"}, "give --api-key or --api-keys-file, or --insecure"},
+    {{"serve", "--host", "example.com"}, "is not an address"},
+    {{"serve", "--listen", "127.0.0.1"}, "is not an address"},
+    {{"serve", "--listen", "127.0.0.1:99999"}, "is not an address"},
+    {{"serve", "--listen", "::1:80"}, "is not an address"},
+    {{"serve", "--listen", "[::1]80"}, "is not an address"},
+    {{"serve", "--listen", "unix:"}, "is not an address"},
+    {{"serve", "--listen", "127.0.0.1:1", "--listen", "0.0.0.0:1"}, "can be reached by others"},
+    {{"serve", "--listen", ""}, "wants a text, at most 16 times"},
+    {{"serve", "--unix-mode", "888"}, "octal"},
+    {{"serve", "--unix-mode", "7777"}, "octal"},
+    {{"serve", "--tls-cert", "a.pem"}, "go together"},
+    {{"serve", "--tls-key", "a.pem"}, "go together"},
+    {{"serve", "--access-log", "on"}, "one of off|logfmt|json"},
     {{"serve", "model"}, "does not take 'model'"},
     {{"serve", "--temperature", "1"}, "no option --temperature"},
     {{"run", "dir"}, "needs a model and a prompt"},
@@ -154,6 +167,15 @@ static void open_address(void **state)
     assert_int_equal(parse(&o, err, meant), OK);
     assert_int_equal(parse(&o, err, local), OK);
     assert_int_equal(parse(&o, err, local6), OK);
+    const char *const file[ARGS_MAX] = {"serve", "--host", "0.0.0.0", "--api-keys-file", "f"};
+    const char *const several[ARGS_MAX] = {"serve",       "--listen", "[::1]:0",
+                                           "--listen",    "unix:/a",  "--listen=127.1.2.3:80",
+                                           "--unix-mode", "660"};
+    assert_int_equal(parse(&o, err, file), OK);
+    assert_int_equal(parse(&o, err, several), OK);
+    assert_int_equal(o.listen.n, 3);
+    assert_string_equal(o.listen.item[1], "unix:/a");
+    assert_int_equal(o.unix_mode, 0660);
 }
 
 static void environment(void **state)
@@ -179,6 +201,17 @@ static void environment(void **state)
     assert_int_equal(parse(&o, err, other), OK);
     unsetenv("FIRSTLIGHT_MAX_SEQS");
     unsetenv("FIRSTLIGHT_SERVED_MODEL_NAME");
+    const char *const keys[ARGS_MAX] = {"serve", "--api-key", "b", "--api-key", "c"};
+    setenv("FIRSTLIGHT_API_KEY", "a", 1);
+    assert_int_equal(parse(&o, err, plain), OK);
+    assert_int_equal(o.api_key.n, 1);
+    assert_int_equal(parse(&o, err, keys), OK);
+    assert_int_equal(o.api_key.n, 2);
+    assert_string_equal(o.api_key.item[0], "b");
+    setenv("FIRSTLIGHT_API_KEY", "", 1);
+    assert_int_equal(parse(&o, err, plain), OK);
+    assert_int_equal(o.api_key.n, 0);
+    unsetenv("FIRSTLIGHT_API_KEY");
 }
 
 /* Every option of a command is in its help with its default. */

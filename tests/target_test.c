@@ -99,23 +99,12 @@ static void params(void **state)
     assert_false(target_param("", "z", out, sizeof(out)));
 }
 
-static void secrets(void **state)
-{
-    (void)state;
-    assert_true(secret_equals("key", "key"));
-    assert_false(secret_equals("ke", "key"));
-    assert_false(secret_equals("keyy", "key"));
-    assert_false(secret_equals("kez", "key"));
-    assert_false(secret_equals("", "key"));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matches),
         cmocka_unit_test(decodes),
         cmocka_unit_test(params),
-        cmocka_unit_test(secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
