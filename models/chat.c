@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "models/gguf.h"
 #include "models/jsonfile.h"
 #include "models/unicode.h"
 
@@ -617,6 +618,23 @@ static enum status read_config(struct chat *c, const cJSON *config, bool with_te
     return s;
 }
 
+static enum status read_gguf(struct chat *c, const char *path, bool with_template, char *err,
+                             size_t err_size)
+{
+    const struct complaint at = complaint_in(gguf_file_name(path), err, err_size);
+    struct gguf g;
+    cJSON *tree = NULL;
+    enum status s = gguf_open(&g, path, &at);
+    if (s)
+        return s;
+    s = gguf_tokenizer_config(&tree, &g, &at);
+    gguf_free(&g);
+    if (s == OK)
+        s = read_config(c, tree, with_template, &at);
+    cJSON_Delete(tree);
+    return s;
+}
+
 /* chat_template.jinja goes before the template of tokenizer_config.json. */
 static enum status read_files(struct chat *c, const char *dir, bool with_template, char *err,
                               size_t err_size)
@@ -646,7 +664,7 @@ static enum status read_files(struct chat *c, const char *dir, bool with_templat
     return s;
 }
 
-enum status chat_open(struct chat **out, const char *dir, const struct tokenizer *t,
+enum status chat_open(struct chat **out, const char *path, const struct tokenizer *t,
                       const char *override, char *err, size_t err_size)
 {
     struct complaint at = complaint_in("chat template", err, err_size);
@@ -656,7 +674,8 @@ enum status chat_open(struct chat **out, const char *dir, const struct tokenizer
         return E_NOMEM;
     }
     c->t = t;
-    enum status s = read_files(c, dir, !override, err, err_size);
+    enum status s = gguf_is_path(path) ? read_gguf(c, path, !override, err, err_size)
+                                       : read_files(c, path, !override, err, err_size);
     if (s == OK && override)
         s = use_template(c, override, &at);
     if (s) {

@@ -18,11 +18,11 @@ struct chat_input {
     int64_t now;                  /* unix seconds, for templates that tell the date */
 };
 
-/* path is a model directory. The template is that of chat_template.jinja, or else of
- * tokenizer_config.json; override, unless NULL, is the text of another one. A model without a
- * template opens too: chat_family() is then "none" and messages are joined as plain
- * "role: text" lines. t must outlive it.
- * E_UNSUPPORTED: a template that cannot be used; err says why. */
+/* path is a model directory or a GGUF file. The template is that of chat_template.jinja, or
+ * else of tokenizer_config.json or the file's metadata; override, unless NULL, is the text of
+ * another one. A model without a template opens too: chat_family() is then "none" and messages are
+ * joined as plain "role: text" lines. t must outlive it. E_UNSUPPORTED: a template that cannot be
+ * used; err says why. */
 enum status chat_open(struct chat **out, const char *path, const struct tokenizer *t,
                       const char *override, char *err, size_t err_size) MUST_CHECK;
 void chat_close(struct chat *c); /* NULL is fine */

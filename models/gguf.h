@@ -1,6 +1,7 @@
 #ifndef MODELS_GGUF_H
 #define MODELS_GGUF_H
 
+#include "models/tokenizer.h"
 #include "models/weights.h"
 
 /* GGUF, versions 2 and 3: a head of typed metadata and a list of tensors, then the data.
@@ -108,5 +109,12 @@ enum status gguf_config(cJSON **config, cJSON **generation, const struct gguf *g
 const char *gguf_tensor_name(const char *name, char out[TENSOR_NAME_MAX]);
 /* Rows of a head of q and k when they alternate between its halves; 0: they do not. */
 uint32_t gguf_head_rows(const struct gguf *g);
+
+/* gguf_tok.c: the tokenizer, and the chat template with the marks it names in the words of
+ * tokenizer_config.json. E_FORMAT, E_UNSUPPORTED, E_NOMEM. */
+enum status gguf_tokenizer(struct tokenizer **out, const struct gguf *g,
+                           const struct complaint *c) MUST_CHECK;
+enum status gguf_tokenizer_config(cJSON **out, const struct gguf *g,
+                                  const struct complaint *c) MUST_CHECK;
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "models/gguf.h"
 #include "models/tok_priv.h"
 #include "models/unicode.h"
 
@@ -28,14 +29,28 @@ struct tokenizer *tok_alloc(void)
     return t;
 }
 
-enum status tokenizer_open(struct tokenizer **out, const char *dir, char *err, size_t err_size)
+static enum status open_gguf(struct tokenizer **out, const char *path, char *err, size_t err_size)
 {
+    const struct complaint c = complaint_in(gguf_file_name(path), err, err_size);
+    struct gguf g;
+    enum status s = gguf_open(&g, path, &c);
+    if (s)
+        return s;
+    s = gguf_tokenizer(out, &g, &c);
+    gguf_free(&g);
+    return s;
+}
+
+enum status tokenizer_open(struct tokenizer **out, const char *path, char *err, size_t err_size)
+{
+    if (gguf_is_path(path))
+        return open_gguf(out, path, err, err_size);
     struct tokenizer *t = tok_alloc();
     if (!t) {
         (void)snprintf(err, err_size, "%s", status_text(E_NOMEM));
         return E_NOMEM;
     }
-    enum status s = tok_load(t, dir, err, err_size);
+    enum status s = tok_load(t, path, err, err_size);
     if (s) {
         tokenizer_close(t);
         return s;

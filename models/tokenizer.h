@@ -8,8 +8,9 @@
  * may encode and decode with the same one. */
 struct tokenizer;
 
-/* dir holds tokenizer.json and, optionally, tokenizer_config.json. */
-enum status tokenizer_open(struct tokenizer **out, const char *dir, char *err,
+/* path is a directory with tokenizer.json and, optionally, tokenizer_config.json, or a GGUF
+ * file. */
+enum status tokenizer_open(struct tokenizer **out, const char *path, char *err,
                            size_t err_size) MUST_CHECK;
 void tokenizer_close(struct tokenizer *t); /* NULL is fine */
 

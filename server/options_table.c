@@ -6,7 +6,7 @@
 
 static const struct option_row model_rows[] = {
     {"model", AT(model), OPT_TEXT, IN_ALL, 0, 0, NULL, NULL,
-     "Hugging Face directory: config.json, *.safetensors (default the bundled demo)"},
+     "Hugging Face directory or GGUF file (default the bundled demo)"},
     {"served-model-name", AT(names), OPT_NAMES, IN_SERVE, 0, 0, NULL, NULL,
      "name clients use, repeatable (default last part of the path)"},
     {"backend", AT(backend), OPT_CHOICE, IN_ALL, 0, 0, "auto", "auto|cpu|cuda",

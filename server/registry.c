@@ -29,6 +29,12 @@ static bool is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+static bool is_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 /* share/firstlight/demo beside the folder of the program. */
 static bool installed_demo(char out[MODEL_PATH_MAX])
 {
@@ -79,11 +85,13 @@ static enum status model_path(char out[MODEL_PATH_MAX], const char *path, char *
         return E_INVALID;
     }
     (void)snprintf(out, MODEL_PATH_MAX, "%s", path);
-    if (is_directory(out))
+    if (is_directory(out) || is_file(out))
         return OK;
     (void)snprintf(err, err_size, "%.150s: %s", path,
-                   access(path, F_OK) == 0 ? "not a folder; a model is a folder with config.json"
-                                           : "no such folder");
+                   access(path, F_OK) == 0
+                       ? "neither a folder nor a file; a model is a folder with config.json or a "
+                         "GGUF file"
+                       : "no such file or folder");
     return E_INVALID;
 }
 
@@ -101,6 +109,20 @@ static void add_name(struct served_names *names, const char *name)
         (void)snprintf(names->name[names->n++], SERVED_NAME_BYTES_MAX, "%s", name);
 }
 
+/* "NAME.gguf", "NAME-00001-of-00003.gguf" are NAME. */
+static void cut_file_ending(char *name)
+{
+    static const char part[] = "-00001-of-";
+    size_t n = strlen(name);
+    if (n <= 5 || strcmp(name + n - 5, ".gguf") != 0)
+        return;
+    n -= 5;
+    name[n] = '\0';
+    size_t tail = strlen(part) + 5;
+    if (n > tail && strncmp(name + n - tail, part, strlen(part)) == 0)
+        name[n - tail] = '\0';
+}
+
 /* The last part of the path, with everything odd replaced: it becomes a label. */
 static void name_after_path(struct served_names *names, const char *path)
 {
@@ -111,6 +133,7 @@ static void name_after_path(struct served_names *names, const char *path)
     const char *slash = strrchr(full, '/');
     (void)snprintf(name, sizeof(name), "%.*s", SERVED_NAME_BYTES_MAX - 1,
                    slash && slash[1] ? slash + 1 : "model");
+    cut_file_ending(name);
     for (char *p = name; *p; p++)
         if (*p <= ' ' || *p > '~' || *p == '"' || *p == '\\')
             *p = '_';

@@ -29,6 +29,12 @@ static const struct golden_case {
     {"models/stories260K/hf-f32", "models/stories260K/golden", "tokenizer.json", true},
     {"models/shakespeare4M-llama3/hf-bf16", "models/shakespeare4M-llama3/golden", "tokenizer.json",
      false},
+    {"tokenizers/llama2/ggml-vocab-llama-spm.gguf", "tokenizers/llama2", "golden.json", true},
+    {"tokenizers/llama3/ggml-vocab-llama-bpe.gguf", "tokenizers/llama3", "golden.json", false},
+    {"models/stories260K/gguf/stories260K-Q8_0.gguf", "models/stories260K/golden", "tokenizer.json",
+     true},
+    {"models/shakespeare4M-llama3/gguf/shakespeare4M-llama3-Q8_0.gguf",
+     "models/shakespeare4M-llama3/golden", "tokenizer.json", false},
 };
 
 static size_t from_hex(const cJSON *row, const char *key, char **out)
@@ -143,11 +149,16 @@ static void golden_strings(void **state)
 
 /* Strings and ids in two text files, string by string. */
 static const struct pair_case {
+    const char *model;
     const char *dir;
     const char *stem;
 } pair_cases[] = {
-    {"tokenizers/llama2", "ggml-vocab-llama-spm.gguf"},
-    {"tokenizers/llama3", "ggml-vocab-llama-bpe.gguf"},
+    {"tokenizers/llama2", "tokenizers/llama2", "ggml-vocab-llama-spm.gguf"},
+    {"tokenizers/llama3", "tokenizers/llama3", "ggml-vocab-llama-bpe.gguf"},
+    {"tokenizers/llama2/ggml-vocab-llama-spm.gguf", "tokenizers/llama2",
+     "ggml-vocab-llama-spm.gguf"},
+    {"tokenizers/llama3/ggml-vocab-llama-bpe.gguf", "tokenizers/llama3",
+     "ggml-vocab-llama-bpe.gguf"},
 };
 
 static const char pair_border[] = "\n__ggml_vocab_test__\n";
@@ -183,7 +194,8 @@ static void golden_pairs(void **state)
         char dir[PATH_BYTES];
         char name[PATH_BYTES];
         size_t bytes;
-        struct tokenizer *t = must_open(shared_path(dir, pair_cases[i].dir));
+        struct tokenizer *t = must_open(shared_path(dir, pair_cases[i].model));
+        (void)shared_path(dir, pair_cases[i].dir);
         (void)snprintf(name, sizeof(name), "%s.inp", pair_cases[i].stem);
         char *in = read_text(dir, name, &bytes);
         (void)snprintf(name, sizeof(name), "%s.out", pair_cases[i].stem);
