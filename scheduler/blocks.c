@@ -254,9 +254,14 @@ void blocks_drop(struct blocks *b, const int32_t *table, int32_t n)
 void blocks_forget(struct blocks *b, const int32_t *table, int32_t n)
 {
     for (int32_t i = 0; i < n; i++) {
-        assert(b->block[table[i]].refs > 0);
-        if (b->block[table[i]].ident)
-            unseal(b, table[i]);
+        struct block *k = &b->block[table[i]];
+        if (!k->ident)
+            continue;
+        unseal(b, table[i]);
+        if (k->refs > 0)
+            continue;
+        cached_remove(b, table[i]);
+        free_push(b, table[i]);
     }
 }
 

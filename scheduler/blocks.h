@@ -35,7 +35,7 @@ bool blocks_take(struct blocks *b, int32_t n, int32_t *table) MUST_CHECK;
 void blocks_seal(struct blocks *b, struct prefix *at, const int32_t *tokens, int32_t *entry);
 /* Deepest block first, so that a prefix outlives what was built on it. */
 void blocks_drop(struct blocks *b, const int32_t *table, int32_t n);
-/* What these held blocks contain is not to be trusted: nobody finds them any more. */
+/* What these blocks contain is not to be trusted: nobody finds them any more. */
 void blocks_forget(struct blocks *b, const int32_t *table, int32_t n);
 
 int32_t blocks_available(const struct blocks *b); /* free + cached */

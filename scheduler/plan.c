@@ -8,7 +8,12 @@
 /* Requests from their coming to their end, and what becomes of what was drawn for them.
  *
  * A request is in the queue (no blocks) or on the running list, and moves between the two in
- * plan_rows.c alone. Here a step's rows become a batch, and its picks tokens. */
+ * plan_rows.c alone. Here a step's rows become a batch, and its picks tokens.
+ *
+ * A step may be made while the one before it runs: a request then stands where that one will
+ * leave it, with rows in flight and a token ahead that only the device knows. An end that
+ * nobody can foresee shows one step late: the row made meanwhile is nobody's. Blocks go back
+ * at once all the same, since whoever gets them writes in a later step. */
 
 enum { LONG_STEPS = 4 /* a prompt of more steps than this is long */ };
 
@@ -39,24 +44,17 @@ enum status plan_open(struct plan **out, const struct model_info *info,
     p->live_max = opt->live_max;
     p->stats.ttft_scale = 1;
 
-    size_t n_seqs = (size_t)p->running_max;
-    size_t n_rows = (size_t)p->rows_max;
-    size_t stride = (size_t)((req_capacity(info) - 1) / info->block_tokens + 1);
-    size_t n_cells;
-    enum status err = E_INVALID;
-    if (!size_mul(n_seqs, stride, &n_cells))
-        goto fail;
-    err = blocks_open(&p->blocks, info->n_blocks, info->block_tokens);
+    p->picks_max = opt->step_seqs_max;
+    const struct step_size size = {
+        .rows_max = p->rows_max,
+        .seqs_max = p->running_max,
+        .picks_max = p->picks_max,
+        .stride_max = (int32_t)(req_capacity(info) - 1) / info->block_tokens + 1,
+    };
+    enum status err = blocks_open(&p->blocks, info->n_blocks, info->block_tokens);
+    for (int32_t i = 0; i < PLAN_STEPS && !err; i++)
+        err = step_open(&p->step[i], &size);
     if (err)
-        goto fail;
-    err = E_NOMEM;
-    p->step = calloc(n_seqs, sizeof(struct sched_req *));
-    p->token = calloc(n_rows, sizeof(*p->token));
-    p->position = calloc(n_rows, sizeof(*p->position));
-    p->seq_start = calloc(n_seqs + 1, sizeof(*p->seq_start));
-    p->block_table = calloc(n_cells, sizeof(*p->block_table));
-    p->pick = calloc(n_seqs, sizeof(*p->pick));
-    if (!p->step || !p->token || !p->position || !p->seq_start || !p->block_table || !p->pick)
         goto fail;
     err = due_open(&p->due, opt->live_max);
     if (err)
@@ -77,12 +75,8 @@ void plan_close(struct plan *p)
         return;
     queue_close(&p->queue);
     due_close(&p->due);
-    free(p->pick);
-    free(p->block_table);
-    free(p->seq_start);
-    free(p->position);
-    free(p->token);
-    free(p->step);
+    for (int32_t i = 0; i < PLAN_STEPS; i++)
+        step_close(&p->step[i]);
     blocks_close(p->blocks);
     free(p);
 }
@@ -113,6 +107,9 @@ void plan_add(struct plan *p, struct sched_req *r)
     }
     queue_add(&p->queue, r);
     due_add(&p->due, r);
+    /* Of an only token there is nothing to judge. */
+    if (req_goal(r) == 0)
+        plan_end(p, r, SCHED_LENGTH);
 }
 
 static void tell(struct plan *p, struct sched_req *r)
@@ -130,13 +127,23 @@ struct sched_req *plan_news(struct plan *p)
     return CONTAINER_OF(first, struct sched_req, news);
 }
 
+bool plan_has_news(const struct plan *p)
+{
+    return !link_alone(&p->news);
+}
+
 void plan_give_blocks_back(struct plan *p, struct sched_req *r)
 {
     blocks_drop(p->blocks, r->table, r->n_table);
     r->n_table = 0;
     r->n_sealed = 0;
     r->n_cached = 0;
+    r->n_flight = 0;
+    r->n_ahead = 0;
+    r->n_step = 0;
     r->prefix.last = 0;
+    for (int32_t i = 0; i < PLAN_STEPS && plan_holds(p, r); i++)
+        step_leave(&p->step[i], r);
 }
 
 void plan_end(struct plan *p, struct sched_req *r, enum sched_finish why)
@@ -154,7 +161,6 @@ void plan_end(struct plan *p, struct sched_req *r, enum sched_finish why)
     plan_give_blocks_back(p, r);
     due_remove(&p->due, r);
     r->running = false;
-    r->n_step = 0;
     r->ending = why;
     tell(p, r);
 }
@@ -179,89 +185,60 @@ void plan_put_back(struct plan *p, struct sched_req *r)
 
 /* The batch. */
 
-/* Decodes in front: rows of one kind stand together. Returns the longest table. */
-static int32_t gather(struct plan *p)
+static struct step *oldest(struct plan *p)
 {
-    int32_t stride = 1;
-    p->n_seqs = 0;
+    return &p->step[(p->next + PLAN_STEPS - p->n_flight) % PLAN_STEPS];
+}
+
+static int32_t longest_table(const struct plan *p)
+{
+    int32_t most = 1;
+    for (const struct link *l = p->running.next; l != &p->running; l = l->next)
+        most = plan_req_of(l)->n_table > most ? plan_req_of(l)->n_table : most;
+    return most;
+}
+
+/* Decodes in front: rows of one kind stand together. */
+static void fill(struct plan *p, uint64_t now)
+{
+    struct step *s = &p->step[p->next];
+    step_begin(s, p->n_made + 1, longest_table(p));
     for (int pass = 0; pass < 2; pass++) {
         for (struct link *l = p->running.next; l != &p->running; l = l->next) {
             struct sched_req *r = plan_req_of(l);
-            if (r->n_step == 0 || (r->n - r->n_cached > 1) != (pass == 1))
-                continue;
-            p->step[p->n_seqs++] = r;
-            if (r->n_table > stride)
-                stride = r->n_table;
+            if (r->n_step > 0 && (req_goal(r) - req_done(r) > 1) == (pass == 1))
+                step_add(s, r);
         }
     }
-    return stride;
-}
-
-static void fill_seq(struct plan *p, struct sched_req *r, int32_t row, int32_t *table,
-                     int32_t stride)
-{
-    memcpy(p->token + row, r->tokens + r->n_cached, (size_t)r->n_step * sizeof(*p->token));
-    for (int32_t i = 0; i < r->n_step; i++)
-        p->position[row + i] = r->n_cached + i;
-    memcpy(table, r->table, (size_t)r->n_table * sizeof(*table));
-    memset(table + r->n_table, 0, (size_t)(stride - r->n_table) * sizeof(*table));
-    if (r->n_cached + r->n_step < r->n)
-        return;
-    p->pick[p->n_picks++] = (struct pick){
-        .row = row + r->n_step - 1,
-        .position = (uint64_t)r->n,
-        .how = r->params.sampling,
-        .seen = r->seen,
-        .n_seen = r->n_seen,
-        .allowed = r->allowed,
-    };
-    if (r->n - r->n_prompt >= r->params.min_tokens)
-        return;
-    p->pick[p->n_picks - 1].banned = r->end;
-    p->pick[p->n_picks - 1].n_banned = r->n_ends;
-}
-
-static void fill(struct plan *p, uint64_t now, struct model_batch *b)
-{
-    int32_t stride = gather(p);
-    int32_t row = 0;
-    p->n_picks = 0;
-    p->shape.context = 0;
-    for (int32_t i = 0; i < p->n_seqs; i++) {
-        struct sched_req *r = p->step[i];
-        p->seq_start[i] = row;
-        p->shape.context += (int64_t)r->n_step * (r->n_cached + r->n_step / 2);
-        fill_seq(p, r, row, p->block_table + (size_t)i * (size_t)stride, stride);
-        row += r->n_step;
+    assert(s->n_rows == p->n_rows && s->n_picks <= p->picks_max);
+    for (int32_t i = 0; i < s->n_seqs; i++) {
+        struct sched_req *r = s->seq[i].r;
+        r->n_flight += r->n_step;
+        r->n_ahead += s->seq[i].draws;
+        r->last_step = s->number;
         if (!r->timing.scheduled_ns)
             r->timing.scheduled_ns = now;
     }
-    p->seq_start[p->n_seqs] = row;
-    assert(row == p->n_rows);
-    p->shape.n_draws = p->n_picks;
-    p->shape.n_reads = p->n_rows - p->n_picks;
-    *b = (struct model_batch){
-        .n_rows = p->n_rows,
-        .n_seqs = p->n_seqs,
-        .n_picks = p->n_picks,
-        .table_stride = stride,
-        .token = p->token,
-        .position = p->position,
-        .seq_start = p->seq_start,
-        .block_table = p->block_table,
-        .pick = p->pick,
-    };
 }
 
 int32_t plan_step(struct plan *p, uint64_t now, struct model_batch *b)
 {
     struct sched_req *late;
+    assert(p->n_flight < PLAN_STEPS);
     while ((late = due_first(&p->due, now)))
         plan_end(p, late, SCHED_EXPIRED);
+    for (struct link *l = p->running.next; l != &p->running; l = l->next)
+        plan_req_of(l)->n_step = 0;
     p->n_rows = 0;
     plan_rows(p, now);
-    fill(p, now, b);
-    assert(p->n_rows > 0 || plan_idle(p));
+    assert(p->n_rows > 0 || p->n_flight > 0 || plan_idle(p));
+    if (p->n_rows == 0)
+        return 0;
+    fill(p, now);
+    step_batch(&p->step[p->next], b);
+    p->next = (p->next + 1) % PLAN_STEPS;
+    p->n_flight++;
+    p->n_made++;
     return p->n_rows;
 }
 
@@ -305,8 +282,6 @@ static void accept(struct plan *p, struct sched_req *r, const struct picked *pic
     }
     if (r->detail)
         r->detail[r->n - r->n_prompt] = *picked;
-    if (r->seen)
-        req_count(r, picked->token, false);
     r->tokens[r->n++] = picked->token;
     r->timing.last_ns = now;
     if (!r->timing.first_ns) {
@@ -320,58 +295,102 @@ static void accept(struct plan *p, struct sched_req *r, const struct picked *pic
         plan_end(p, r, SCHED_LENGTH);
 }
 
-/* picked: NULL when this step did not reach the last token. */
-static void commit(struct plan *p, struct sched_req *r, const struct picked *picked, uint64_t now)
+/* False: some logits were not finite. */
+static bool keep_judged(const struct step_seq *q, const struct picked *picked)
 {
-    int32_t n_step = r->n_step;
-    r->n_step = 0;
-    if (picked && picked->token == PICKED_BAD) {
+    struct sched_req *r = q->r;
+    for (int32_t i = 0; i < q->n_judged; i++) {
+        if (picked[i].token == PICKED_BAD)
+            return false;
+        r->prompt_detail[q->judged_from + i + 1] = picked[i];
+    }
+    if (q->n_judged > 0)
+        r->n_judged = q->judged_from + q->n_judged;
+    return true;
+}
+
+/* picked: of this sequence, n_judged and then the draw, if there is one. */
+static void commit(struct plan *p, const struct step_seq *q, const struct picked *picked,
+                   uint64_t now)
+{
+    struct sched_req *r = q->r;
+    if (!keep_judged(q, picked) || (q->draws && picked[q->n_judged].token == PICKED_BAD)) {
         blocks_forget(p->blocks, r->table, r->n_table);
         plan_end(p, r, SCHED_FAILED);
         return;
     }
     if (r->n_cached < r->n_prompt)
-        p->stats.tokens_in += (uint64_t)min32(n_step, r->n_prompt - r->n_cached);
-    r->n_cached += n_step;
+        p->stats.tokens_in += (uint64_t)min32(q->n_rows, r->n_prompt - r->n_cached);
+    r->n_cached += q->n_rows;
+    r->n_flight -= q->n_rows;
+    r->n_ahead -= q->draws;
     seal_full(p, r);
-    if (picked)
-        accept(p, r, picked, now);
-}
-
-static void count_step(struct plan *p)
-{
-    p->stats.steps++;
-    p->stats.step_rows += (uint64_t)p->n_rows;
+    if (q->draws)
+        accept(p, r, &picked[q->n_judged], now);
+    else if (r->n_cached == r->n_max - 1)
+        plan_end(p, r, SCHED_LENGTH);
 }
 
 void plan_measure(struct plan *p, uint64_t step_ns)
 {
-    cost_learn(&p->cost, &p->shape, step_ns);
+    cost_learn(&p->cost, &oldest(p)->shape, step_ns);
+}
+
+void plan_settle(struct plan *p, const struct picked *picked)
+{
+    struct step *s = oldest(p);
+    for (int32_t i = 0; i < s->n_seqs; i++) {
+        const struct step_seq *q = &s->seq[i];
+        int32_t token = q->draws ? picked[q->i_pick + q->n_judged].token : PICKED_BAD;
+        if (q->r && q->r->seen && token >= 0)
+            req_count(q->r, token, false);
+    }
+    s->settled = true;
+    if (p->n_flight < PLAN_STEPS)
+        return;
+    struct step *made = &p->step[(p->next + PLAN_STEPS - 1) % PLAN_STEPS];
+    for (int32_t i = 0; i < made->n_seqs; i++) {
+        const struct step_seq *q = &made->seq[i];
+        if (q->r && q->draws)
+            made->pick[q->i_pick + q->n_judged].n_seen = q->r->n_seen;
+    }
+}
+
+static void step_is_back(struct plan *p, const struct step *s)
+{
+    p->n_back = s->number;
+    p->n_flight--;
+    p->stats.steps++;
+    p->stats.step_rows += (uint64_t)s->n_rows;
 }
 
 void plan_commit(struct plan *p, uint64_t now, const struct picked *picked)
 {
-    int32_t i_pick = 0;
-    count_step(p);
-    for (int32_t i = 0; i < p->n_seqs; i++) {
-        int32_t last_row = p->seq_start[i + 1] - 1;
-        bool has_pick = i_pick < p->n_picks && p->pick[i_pick].row == last_row;
-        commit(p, p->step[i], has_pick ? &picked[i_pick] : NULL, now);
-        i_pick += has_pick;
+    struct step *s = oldest(p);
+    assert(p->n_flight > 0);
+    if (!s->settled)
+        plan_settle(p, picked);
+    step_is_back(p, s);
+    for (int32_t i = 0; i < s->n_seqs; i++) {
+        if (s->seq[i].r)
+            commit(p, &s->seq[i], &picked[s->seq[i].i_pick], now);
     }
-    assert(i_pick == p->n_picks);
 }
 
 /* Every block the batch named is garbage, also those shared with requests that were not in
- * it. Steps fail rarely: whoever is left is computed again, what is sound is found again. */
+ * it, and a step made on top of it is void. Steps fail rarely: whoever is left is computed
+ * again, what is sound is found again. */
 void plan_fail(struct plan *p)
 {
+    struct step *s = oldest(p);
     struct link *next;
-    count_step(p);
-    for (int32_t i = 0; i < p->n_seqs; i++)
-        blocks_forget(p->blocks, p->step[i]->table, p->step[i]->n_table);
-    for (int32_t i = 0; i < p->n_seqs; i++)
-        plan_end(p, p->step[i], SCHED_FAILED);
+    assert(p->n_flight > 0);
+    for (int32_t i = 0; i < s->n_seqs; i++)
+        blocks_forget(p->blocks, s->block_table + (size_t)i * (size_t)s->stride, s->seq[i].n_table);
+    for (int32_t i = 0; i < s->n_seqs; i++) {
+        if (s->seq[i].r)
+            plan_end(p, s->seq[i].r, SCHED_FAILED);
+    }
     for (struct link *l = p->running.next; l != &p->running; l = next) {
         next = l->next;
         plan_give_blocks_back(p, plan_req_of(l));
@@ -379,9 +398,17 @@ void plan_fail(struct plan *p)
         p->stats.preemptions++;
         plan_put_back(p, plan_req_of(l));
     }
+    step_is_back(p, s);
+    p->n_flight = 0;
+    p->n_back = p->n_made;
 }
 
 /* What can be asked. */
+
+bool plan_holds(const struct plan *p, const struct sched_req *r)
+{
+    return r->last_step > p->n_back;
+}
 
 bool plan_idle(const struct plan *p)
 {
@@ -413,9 +440,10 @@ bool plan_check(const struct plan *p)
         const struct sched_req *r = plan_req_of(l);
         n_running++;
         n_refs += r->n_table;
-        sound = sound && r->running && !r->yielded && r->n_cached < r->n && r->n < r->n_max &&
+        sound = sound && r->running && !r->yielded && req_done(r) <= req_goal(r) &&
+                r->n_cached < r->n_max - 1 && r->n_ahead <= p->n_flight &&
                 r->n_sealed * p->info->block_tokens <= r->n_cached &&
-                r->n_table >= plan_blocks_for(p, r->n_cached);
+                r->n_table >= plan_blocks_for(p, req_done(r));
     }
     return sound && n_running == p->n_running && p->queue.n_waiting <= p->live_max &&
            queue_check(&p->queue) && blocks_check(p->blocks, n_refs);

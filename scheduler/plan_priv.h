@@ -5,9 +5,12 @@
 #include "scheduler/due.h"
 #include "scheduler/plan.h"
 #include "scheduler/queue.h"
+#include "scheduler/step.h"
 
 /* What the two files of the planner share: plan.c keeps requests and makes batches,
  * plan_rows.c decides who gets how many rows of a step. */
+
+enum { PLAN_STEPS = 2 /* one made while the one before it runs */ };
 
 struct plan {
     const struct model_info *info;
@@ -30,24 +33,24 @@ struct plan {
     struct due due;
     struct cost cost;
     struct sched_stats stats;
-    struct step_shape shape; /* of the step being made or run */
-    uint64_t left_ns;        /* when somebody last left a queue that was not empty, or 0 */
+    uint64_t left_ns; /* when somebody last left a queue that was not empty, or 0 */
 
     /* The first in the queue lacked so many blocks: not tried again before there are. */
     const struct sched_req *stuck;
     int32_t stuck_blocks;
     int32_t stuck_steps;
 
-    /* The step being made or run. */
+    /* Steps made and not committed are the last n_flight before next, oldest first. */
+    struct step step[PLAN_STEPS];
+    int32_t next;
+    int32_t n_flight;
+    uint64_t n_made;
+    uint64_t n_back; /* the device is done with the steps up to this one */
+
+    /* Of the step being made. */
     int32_t n_rows;
-    int32_t n_seqs;
-    int32_t n_picks;
-    struct sched_req **step; /* [running_max] requests in row order */
-    int32_t *token;          /* [rows_max] */
-    int32_t *position;       /* [rows_max] */
-    int32_t *seq_start;      /* [running_max + 1] */
-    int32_t *block_table;    /* [running_max][blocks of the longest request] */
-    struct pick *pick;       /* [running_max] */
+    int32_t picks_max;
+    int32_t picks_spare; /* beyond one for each running request */
 };
 
 static inline struct sched_req *plan_req_of(const struct link *queue)

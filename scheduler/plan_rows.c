@@ -62,9 +62,8 @@ static struct sched_req *victim(struct plan *p)
 /* It stays on the list until the plan is made, so that no walk loses its place. */
 static void preempt(struct plan *p, struct sched_req *r)
 {
-    plan_give_blocks_back(p, r);
     p->n_rows -= r->n_step;
-    r->n_step = 0;
+    plan_give_blocks_back(p, r);
     r->n_preempted++;
     r->yielded = true;
     p->n_yielded++;
@@ -86,10 +85,17 @@ static bool secure(struct plan *p, struct sched_req *r, int32_t n_tokens)
     return true;
 }
 
+/* A row that judges the prompt takes a pick. One is everybody's own. */
 static void grant(struct plan *p, struct sched_req *r, int32_t rows)
 {
-    if (rows < 1 || !secure(p, r, r->n_cached + r->n_step + rows))
+    bool judges = r->prompt_detail && r->n_judged < r->n_prompt - 1;
+    int32_t own = r->n_step == 0;
+    if (judges)
+        rows = min32(rows, own + p->picks_spare);
+    if (rows < 1 || !secure(p, r, req_done(r) + r->n_step + rows))
         return;
+    if (judges)
+        p->picks_spare -= rows - own;
     r->n_step += rows;
     p->n_rows += rows;
 }
@@ -98,12 +104,12 @@ static void grant(struct plan *p, struct sched_req *r, int32_t rows)
 
 static int32_t rows_wanted(const struct sched_req *r)
 {
-    return r->yielded ? 0 : r->n - r->n_cached - r->n_step;
+    return r->yielded ? 0 : req_goal(r) - req_done(r) - r->n_step;
 }
 
 static bool is_long(const struct plan *p, const struct sched_req *r)
 {
-    return r->n - r->n_cached > p->rows_long;
+    return req_goal(r) - req_done(r) > p->rows_long;
 }
 
 /* Takes from the prefix cache what follows the blocks r has; tokens gained. Others may be
@@ -113,8 +119,10 @@ static int32_t match(struct plan *p, struct sched_req *r)
     int32_t block_tokens = p->info->block_tokens;
     if (!p->prefix_cache || r->n_table != r->n_sealed)
         return 0;
-    int32_t found = blocks_match(p->blocks, &r->prefix, r->tokens + r->n_cached,
-                                 r->n - 1 - r->n_cached, r->table + r->n_table);
+    /* The last row's logits are needed, and those of all rows that judge. */
+    int32_t most = r->prompt_detail ? min32(r->n - 1, r->n_judged) : r->n - 1;
+    int32_t found = blocks_match(p->blocks, &r->prefix, r->tokens + r->n_cached, most - r->n_cached,
+                                 r->table + r->n_table);
     r->n_table += found;
     r->n_sealed += found;
     r->n_cached += found * block_tokens;
@@ -134,7 +142,7 @@ static void demand_add(const struct plan *p, struct demand *d, const struct sche
 {
     if (r->yielded)
         return;
-    d->blocks += plan_blocks_for(p, r->n) - r->n_table;
+    d->blocks += plan_blocks_for(p, req_goal(r)) - r->n_table;
     if (!is_long(p, r))
         d->rows += rows_wanted(r);
     else if (d->n_long++ == 0)
@@ -147,7 +155,7 @@ static bool is_urgent(const struct plan *p, const struct sched_req *r, uint64_t 
     uint64_t due = r->timing.submitted_ns + r->slo_ns;
     if (!r->slo_ns || r->timing.first_ns || due <= now)
         return false;
-    double own_ns = cost_prompt(&p->cost, r->n_cached, r->n - r->n_cached);
+    double own_ns = cost_prompt(&p->cost, req_done(r), req_goal(r) - req_done(r));
     return (double)(due - now) < own_ns * (1 + 1 / COST_STRETCH);
 }
 
@@ -158,7 +166,7 @@ static void look_at_prompts(const struct plan *p, struct demand *d, uint64_t now
         if (r->yielded || rows_wanted(r) < 1)
             continue;
         if (d->n_short + n_long == 0)
-            d->position = r->n_cached;
+            d->position = req_done(r);
         d->urgent = d->urgent || is_urgent(p, r, now);
         if (is_long(p, r))
             n_long++;
@@ -276,7 +284,7 @@ static void grant_decodes(struct plan *p)
             continue;
         grant(p, r, 1);
         shape.n_draws++;
-        shape.context += r->n_cached;
+        shape.context += req_done(r);
     }
     p->stats.decode_ns = shape.n_draws > 0 ? (uint64_t)cost_step(&p->cost, &shape) : 0;
 }
@@ -315,12 +323,13 @@ static void count_reading(struct plan *p)
     p->n_reading = 0;
     for (const struct sched_req *r = first_of(p); r; r = next_of(p, r))
         if (!r->timing.first_ns)
-            p->n_reading += r->n - r->n_cached - r->n_step;
+            p->n_reading += req_goal(r) - req_done(r) - r->n_step;
 }
 
 void plan_rows(struct plan *p, uint64_t now)
 {
     struct demand d = {0};
+    p->picks_spare = 0;
     grant_decodes(p);
     look_at_prompts(p, &d, now);
     d.rows_left = rows_for_prompts(p, &d);
@@ -330,6 +339,7 @@ void plan_rows(struct plan *p, uint64_t now)
     /* A newcomer would only take the blocks that somebody has just lost. */
     if (p->n_yielded == 0)
         admit_waiting(p, &d, now);
+    p->picks_spare = p->picks_max - p->n_running;
     if (d.rows > 0)
         grant_chunks(p, top);
     if (p->n_yielded > 0)

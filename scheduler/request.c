@@ -121,6 +121,7 @@ struct layout {
     size_t end;
     size_t allowed;
     size_t detail;
+    size_t prompt_detail;
     size_t bytes;
     int32_t n_max;
     int32_t n_slots;
@@ -128,6 +129,7 @@ struct layout {
     int32_t n_ends;
     int32_t n_words;
     int32_t n_detail;
+    int32_t n_prompt_detail;
 };
 
 static bool lay_out(struct layout *l, const struct model_info *info, const struct sched_params *p,
@@ -143,6 +145,7 @@ static bool lay_out(struct layout *l, const struct model_info *info, const struc
     l->n_ends = (p->ignore_eos ? 0 : info->n_eos) + p->n_stop_tokens;
     l->n_words = p->allowed ? (info->vocab + WORD_BITS - 1) / WORD_BITS : 0;
     l->n_detail = p->sampling.n_logprobs < 0 ? 0 : l->n_max - n_prompt;
+    l->n_prompt_detail = p->judge_prompt ? n_prompt : 0;
 
     struct arena a = {.used = sizeof(struct sched_req)};
     l->tokens = arena_add(&a, l->n_max, sizeof(int32_t));
@@ -153,6 +156,7 @@ static bool lay_out(struct layout *l, const struct model_info *info, const struc
     l->end = arena_add(&a, l->n_ends, sizeof(int32_t));
     l->allowed = arena_add(&a, l->n_words, sizeof(uint32_t));
     l->detail = arena_add(&a, l->n_detail, sizeof(struct picked));
+    l->prompt_detail = arena_add(&a, l->n_prompt_detail, sizeof(struct picked));
     l->bytes = a.used;
     return !a.overflow;
 }
@@ -200,6 +204,8 @@ static void req_init(struct sched_req *r, const int32_t *prompt)
     r->due_at = -1;
     r->stop_token = -1;
     r->prefix.salt = r->params.cache_salt;
+    if (r->prompt_detail)
+        r->prompt_detail[0].token = prompt[0];
     if (!r->seen)
         return;
     memset(r->seen_at, 0xff, ((size_t)r->seen_mask + 1) * sizeof(*r->seen_at));
@@ -212,8 +218,6 @@ enum status req_open(struct sched_req **out, const struct model_info *info,
 {
     *out = NULL;
     if (!servable(info, p, prompt, n_prompt))
-        return E_INVALID;
-    if (p->judge_prompt)
         return E_INVALID;
     struct layout l;
     char *memory = lay_out(&l, info, p, n_prompt) ? calloc(1, l.bytes) : NULL;
@@ -228,6 +232,7 @@ enum status req_open(struct sched_req **out, const struct model_info *info,
     r->tokens = part(memory, l.tokens, l.n_max);
     r->table = part(memory, l.table, l.n_max);
     r->detail = part(memory, l.detail, l.n_detail);
+    r->prompt_detail = part(memory, l.prompt_detail, l.n_prompt_detail);
     r->seen_at = part(memory, l.seen_at, l.n_slots);
     r->seen = part(memory, l.seen, l.n_seen);
     copy_lists(r, memory, &l, info);
@@ -239,6 +244,16 @@ enum status req_open(struct sched_req **out, const struct model_info *info,
 void req_close(struct sched_req *r)
 {
     free(r);
+}
+
+int32_t req_done(const struct sched_req *r)
+{
+    return r->n_cached + r->n_flight;
+}
+
+int32_t req_goal(const struct sched_req *r)
+{
+    return min32(r->n + r->n_ahead, r->n_max - 1);
 }
 
 bool req_before(const struct sched_req *a, const struct sched_req *b)

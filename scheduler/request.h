@@ -26,9 +26,13 @@ struct sched_req {
     const uint32_t *allowed; /* [(vocab + 31) / 32] bit set: may be drawn; NULL: all */
 
     /* The engine's. */
-    int32_t n;
-    int32_t n_cached;
-    int32_t n_step; /* rows this request has in the step being made or run */
+    int32_t n;        /* tokens known */
+    int32_t n_cached; /* rows computed; their keys and values are in the blocks of table */
+    int32_t n_flight; /* rows after those, in steps whose results are not there yet */
+    int32_t n_ahead;  /* tokens after n that those steps draw */
+    int32_t n_step;   /* rows in the newest step made */
+    int32_t i_pick;   /* its draw among the picks of that step */
+    int32_t n_judged; /* tokens of the prompt whose likelihood is known, not the first */
     int32_t n_sealed;
     int32_t n_table;
     int32_t n_seen;
@@ -39,6 +43,7 @@ struct sched_req {
     enum sched_finish ending; /* becomes finish when published */
     int32_t stop_token;       /* that ended it, -1: none of its own */
     uint64_t arrival;         /* order of plan_add() */
+    uint64_t last_step;       /* number of the newest step it is or was part of */
     struct client *owner;     /* whose account is charged, of queue.c */
     bool returned;            /* waits after it has been running */
     bool is_long;             /* its prompt was, when it came */
@@ -51,11 +56,12 @@ struct sched_req {
     struct sched_timing timing;
     struct link queue; /* waiting or running */
     struct link news;
-    int32_t *tokens;          /* [n_max] prompt and answer in one log */
-    int32_t *table;           /* [blocks of n_max tokens] KV blocks, in order */
-    struct picked *detail;    /* [n_max - n_prompt], NULL when no logprobs are wanted */
-    struct token_count *seen; /* [min(n_max, vocab)], NULL without penalties */
-    int32_t *seen_at;         /* [seen_mask + 1] token to its place in seen, -1: empty */
+    int32_t *tokens;              /* [n_max] prompt and answer in one log */
+    int32_t *table;               /* [blocks of n_max tokens] KV blocks, in order */
+    struct picked *detail;        /* [n_max - n_prompt], NULL when no logprobs are wanted */
+    struct picked *prompt_detail; /* [n_prompt], NULL when it is not to be judged */
+    struct token_count *seen;     /* [min(n_max, vocab)], NULL without penalties */
+    int32_t *seen_at;             /* [seen_mask + 1] token to its place in seen, -1: empty */
 
     /* Guarded by the mutex of sched.c. */
     struct link inbox;
@@ -63,11 +69,15 @@ struct sched_req {
     struct link cancel;
     bool cancelled;
     int32_t n_published;
+    bool judged_published;
+    bool held;     /* ended, but a step that has not come back still reads it */
+    bool released; /* by the client, while it was held */
     enum sched_finish finish;
 
     /* The client thread's own. */
     int32_t n_read;
     bool finish_read;
+    bool judged_read;
     void *user;
 };
 
@@ -76,6 +86,10 @@ enum status req_open(struct sched_req **out, const struct model_info *info,
                      const struct sched_params *p, const int32_t *prompt,
                      int32_t n_prompt) MUST_CHECK;
 void req_close(struct sched_req *r); /* NULL is fine */
+/* Rows that are computed or will be when the steps made so far are. */
+int32_t req_done(const struct sched_req *r);
+/* Rows it needs for all it knows and draws; the last token of an answer needs none. */
+int32_t req_goal(const struct sched_req *r);
 /* Most tokens one sequence can have. */
 int64_t req_capacity(const struct model_info *info);
 /* Keeps the counts that penalties need; nothing to do without them. */

@@ -15,8 +15,11 @@
  * Client to engine: inbox (new requests) and cancels. Engine to client: ready (requests
  * with unread news). The engine owns a request from the moment it takes it off the inbox
  * until it publishes the finish; it is off every list of the engine before that, under the
- * same lock, so that the client may free it as soon as it can see the finish. The log of
- * tokens is the buffer: the engine writes beyond n_published, the client reads below it. */
+ * same lock, so that the client may let go of it as soon as it can see the finish. The log
+ * of tokens is the buffer: the engine writes beyond n_published, the client reads below it.
+ *
+ * A step on its way may still read the lists of a request that has ended. Such a request is
+ * held: the finish is told at once, the memory lives until the step is back. */
 
 /* The blocks are counted after every step where they are few, and whenever there is nothing to
  * do where that takes no time which the next request would notice. */
@@ -33,7 +36,12 @@ struct sched {
     bool has_thread;
 
     /* The engine's own. */
+    bool flying; /* a step is on its way */
+    int32_t n_rows;
+    uint64_t launched_ns;
+    uint64_t back_ns;
     uint64_t step_ns;
+    struct link held; /* ended requests that the step on its way reads, by queue */
     bool device_lost;
 
     pthread_mutex_t mutex;
@@ -55,56 +63,106 @@ struct sched {
 
 /* Engine side. */
 
-static void run_step(struct sched *s, const struct model_batch *b)
+static void launch(struct sched *s, const struct model_batch *b)
 {
-    uint64_t start = now_ns();
+    s->launched_ns = now_ns();
+    s->n_rows = b->n_rows;
     model_launch(s->model, b);
+    s->flying = true;
+}
+
+static enum status wait(struct sched *s)
+{
     enum status err = model_wait(s->model, s->picked);
-    uint64_t end = now_ns();
-    s->step_ns += end - start;
+    s->back_ns = now_ns();
+    s->step_ns += s->back_ns - s->launched_ns;
+    s->flying = false;
     if (!err) {
-        plan_measure(s->plan, end - start);
-        plan_commit(s->plan, end, s->picked);
-        return;
+        plan_measure(s->plan, s->back_ns - s->launched_ns);
+        return OK;
     }
-    log_line(LOG_ERROR, "a step of %d rows failed: %s", b->n_rows, status_text(err));
+    log_line(LOG_ERROR, "a step of %d rows failed: %s", s->n_rows, status_text(err));
     plan_fail(s->plan);
     s->device_lost = err == E_DEVICE;
+    return err;
+}
+
+/* Under the mutex. What no step reads any more goes to its end: released, when the client
+ * has let go of it before. */
+static void let_go(struct sched *s, struct link *done)
+{
+    struct link *next;
+    for (struct link *l = s->held.next; l != &s->held; l = next) {
+        struct sched_req *r = CONTAINER_OF(l, struct sched_req, queue);
+        next = l->next;
+        if (plan_holds(s->plan, r))
+            continue;
+        link_remove(l);
+        r->held = false;
+        if (r->released)
+            link_before(done, l);
+    }
+}
+
+static void close_all(struct link *list)
+{
+    while (!link_alone(list)) {
+        struct sched_req *r = CONTAINER_OF(list->next, struct sched_req, queue);
+        link_remove(&r->queue);
+        req_close(r);
+    }
 }
 
 /* Under the mutex. A request that ends is taken off the list of cancels too, where it may
- * have been put since the last step. True when the client must be woken. */
-static bool publish(struct sched *s)
+ * have been put since the last step. */
+static void publish_one(struct sched *s, struct sched_req *r)
 {
-    struct sched_req *r;
-    while ((r = plan_news(s->plan))) {
-        r->n_published = r->n;
-        r->finish = r->ending;
-        if (r->finish != SCHED_RUNNING)
-            link_remove(&r->cancel);
-        if (link_alone(&r->ready))
-            link_before(&s->ready, &r->ready);
+    r->n_published = r->n;
+    r->judged_published = r->prompt_detail && r->n_judged == r->n_prompt - 1;
+    r->finish = r->ending;
+    if (r->finish != SCHED_RUNNING) {
+        link_remove(&r->cancel);
+        r->held = plan_holds(s->plan, r);
     }
+    if (r->held)
+        link_before(&s->held, &r->queue);
+    if (link_alone(&r->ready))
+        link_before(&s->ready, &r->ready);
+}
+
+/* Shows the client what the planner has come to. */
+static void publish(struct sched *s)
+{
+    struct link done;
+    struct sched_req *r;
+    link_init(&done);
+    pthread_mutex_lock(&s->mutex);
+    let_go(s, &done);
+    while ((r = plan_news(s->plan)))
+        publish_one(s, r);
     s->stats = *plan_stats(s->plan);
     s->stats.step_ns = s->step_ns;
     s->stats.failed = s->device_lost;
     bool wake = s->wake_wanted && !link_alone(&s->ready);
     if (wake)
         s->wake_wanted = false;
-    return wake;
+    pthread_mutex_unlock(&s->mutex);
+    close_all(&done);
+    if (wake)
+        s->wake(s->wake_arg);
 }
 
 /* Takes everything that has come; sleeps while there is nothing to do. False: close. */
 static bool take_work(struct sched *s, struct link *inbox, struct link *cancels)
 {
     pthread_mutex_lock(&s->mutex);
-    while (plan_idle(s->plan) && link_alone(&s->inbox) && !s->closing)
+    while (plan_idle(s->plan) && !s->flying && link_alone(&s->inbox) && !s->closing)
         pthread_cond_wait(&s->work, &s->mutex);
     link_move_all(&s->inbox, inbox);
     link_move_all(&s->cancels, cancels);
     s->n_inbox = 0;
     s->n_inbox_tokens = 0;
-    bool go_on = !s->closing;
+    bool go_on = !s->closing || s->flying;
     pthread_mutex_unlock(&s->mutex);
     return go_on;
 }
@@ -131,16 +189,41 @@ static void check(const struct sched *s)
     assert(s->info->n_blocks > most || plan_check(s->plan));
 }
 
-static void engine_turn(struct sched *s)
+/* One step after the other. */
+static void turn_in_turn(struct sched *s)
 {
     struct model_batch b;
-    if (plan_step(s->plan, now_ns(), &b) > 0)
-        run_step(s, &b);
-    pthread_mutex_lock(&s->mutex);
-    bool wake = publish(s);
-    pthread_mutex_unlock(&s->mutex);
-    if (wake)
-        s->wake(s->wake_arg);
+    if (plan_step(s->plan, now_ns(), &b) == 0)
+        return;
+    launch(s, &b);
+    if (!wait(s))
+        plan_commit(s->plan, s->back_ns, s->picked);
+}
+
+/* A step is made while the one before it runs, and starts before the results of that one
+ * are looked at any closer than its picks need. */
+static void turn_overlapped(struct sched *s)
+{
+    struct model_batch b;
+    bool flown = s->flying;
+    int32_t n_rows = plan_step(s->plan, now_ns(), &b);
+    if (flown && wait(s))
+        return;
+    if (flown)
+        plan_settle(s->plan, s->picked);
+    if (n_rows > 0)
+        launch(s, &b);
+    if (flown)
+        plan_commit(s->plan, s->back_ns, s->picked);
+}
+
+static void engine_turn(struct sched *s)
+{
+    if (s->limits.overlap)
+        turn_overlapped(s);
+    else
+        turn_in_turn(s);
+    publish(s);
 }
 
 static void *engine_main(void *arg)
@@ -152,6 +235,8 @@ static void *engine_main(void *arg)
     link_init(&cancels);
     while (take_work(s, &inbox, &cancels)) {
         accept_work(s, &inbox, &cancels);
+        if (plan_has_news(s->plan))
+            publish(s); /* who has left need not wait for a step */
         engine_turn(s);
         check(s);
     }
@@ -182,6 +267,7 @@ enum status sched_open(struct sched **out, struct model *m, const struct sched_o
     link_init(&s->inbox);
     link_init(&s->cancels);
     link_init(&s->ready);
+    link_init(&s->held);
     pthread_mutex_init(&s->mutex, NULL);
     pthread_cond_init(&s->work, NULL);
     s->model = m;
@@ -220,6 +306,7 @@ void sched_close(struct sched *s)
         pthread_mutex_unlock(&s->mutex);
         pthread_join(s->thread, NULL);
     }
+    close_all(&s->held);
     free(s->picked);
     plan_close(s->plan);
     pthread_cond_destroy(&s->work);
@@ -338,6 +425,7 @@ void sched_read(struct sched *s, struct sched_req *r, struct sched_news *out)
     int32_t n_published = r->n_published;
     enum sched_finish finish = r->finish;
     int32_t stop_token = finish == SCHED_RUNNING ? -1 : r->stop_token;
+    bool judged = r->judged_published && !r->judged_read;
     link_remove(&r->ready);
     pthread_mutex_unlock(&s->mutex);
     *out = (struct sched_news){
@@ -346,7 +434,10 @@ void sched_read(struct sched *s, struct sched_req *r, struct sched_news *out)
         .n = n_published - r->n_read,
         .finish = finish,
         .stop_token = stop_token,
+        .prompt_detail = judged ? r->prompt_detail : NULL,
+        .n_prompt_detail = judged ? r->n_prompt : 0,
     };
+    r->judged_read = r->judged_read || judged;
     r->n_read = n_published;
     r->finish_read = finish != SCHED_RUNNING;
 }
@@ -362,7 +453,12 @@ void sched_release(struct sched *s, struct sched_req *r)
     /* The read that saw the finish took it off the ready list, for good. */
     assert(r->finish_read && link_alone(&r->ready));
     s->n_live--;
-    req_close(r);
+    pthread_mutex_lock(&s->mutex);
+    bool held = r->held;
+    r->released = held;
+    pthread_mutex_unlock(&s->mutex);
+    if (!held)
+        req_close(r);
 }
 
 void sched_stats(struct sched *s, struct sched_stats *out)

@@ -34,6 +34,7 @@ struct sched_options {
     int32_t step_seqs_max; /* sequences per step; not more than the model's */
     int32_t step_rows_max; /* token rows per step: decodes first, prompts fill the rest */
     bool prefix_cache;
+    bool overlap; /* make a step while the one before it runs: the model computes beside us */
     int64_t queue_tokens_max; /* prompt tokens that may wait; 0: no bound */
     uint64_t ttft_slo_ns;     /* objective of requests that bring none; 0: none */
     int32_t free_rows;        /* rows that cost the device about as much as one; 0: measured */

@@ -38,19 +38,24 @@ struct company {
     int32_t threads;
     bool prefix_cache;
     bool kv_f32;
+    bool overlap;
     bool leavers; /* every other guest is cancelled after a few tokens */
 };
 
 static const struct company companies[] = {
-    {"in one batch", 512, 24, 24, 1, false, false, false},
-    {"a row a step", 1, 1, 2, 1, false, false, false},
-    {"in chunks of few rows", 7, 5, 8, 1, false, false, false},
-    {"with few blocks", 40, 12, 1, 1, false, false, false},
-    {"with few blocks and the prefix cache", 40, 12, 1, 1, true, false, false},
-    {"with the prefix cache", 64, 8, 24, 1, true, false, false},
-    {"on three threads", 33, 9, 4, 3, true, false, false},
-    {"with leavers", 33, 9, 2, 2, true, false, true},
-    {"with keys and values in f32", 33, 9, 2, 1, true, true, false},
+    {"in one batch", 512, 24, 24, 1, false, false, false, false},
+    {"in one batch, overlapped", 512, 24, 24, 1, false, false, true, false},
+    {"a row a step", 1, 1, 2, 1, false, false, false, false},
+    {"in chunks of few rows", 7, 5, 8, 1, false, false, false, false},
+    {"with few blocks", 40, 12, 1, 1, false, false, false, false},
+    {"with few blocks and the prefix cache", 40, 12, 1, 1, true, false, false, false},
+    {"with few blocks and the prefix cache, overlapped", 40, 12, 1, 1, true, false, true, false},
+    {"with the prefix cache", 64, 8, 24, 1, true, false, false, false},
+    {"on three threads", 33, 9, 4, 3, true, false, false, false},
+    {"on three threads, overlapped", 33, 9, 4, 3, true, false, true, false},
+    {"with leavers", 33, 9, 2, 2, true, false, false, true},
+    {"with leavers, overlapped", 33, 9, 2, 2, true, false, true, true},
+    {"with keys and values in f32", 33, 9, 2, 1, true, true, false, false},
 };
 
 struct place {
@@ -105,6 +110,7 @@ static void place_open(struct place *p, const char *dir, const struct company *c
         .step_seqs_max = c->seqs,
         .step_rows_max = c->rows,
         .prefix_cache = c->prefix_cache,
+        .overlap = c->overlap,
     };
     assert_int_equal(sched_open(&p->sched, p->model, &opt, ring, p), OK);
 }
@@ -231,7 +237,7 @@ static void test_any_company(void **state)
     tiny_dir(dir);
     tiny_save_model(dir, &shape);
     for (int f32 = 0; f32 < 2; f32++) {
-        struct company solitude = {"alone", CONTEXT, 1, 1, 1, false, f32 == 1, false};
+        struct company solitude = {"alone", CONTEXT, 1, 1, 1, false, f32 == 1, false, false};
         place_open(&p, dir, &solitude);
         for (int32_t i = 0; i < GUESTS; i++) {
             invite(&guests[f32][i], i);

@@ -38,6 +38,7 @@ static int counted_thread(pthread_t *thread, const pthread_attr_t *attr, void *(
 #include "scheduler/queue.c"
 #include "scheduler/request.c"
 #include "scheduler/sched.c"
+#include "scheduler/step.c"
 #undef calloc
 #undef pthread_create
 

@@ -439,7 +439,7 @@ static void test_failed_step_spares_the_others(void **state)
     finish(&w);
     struct sched_req *one = add(&w, &params, 0, 20);
     struct sched_req *two = add(&w, &params, 0, 19);
-    int32_t n = fake_answer(w.m, &params.sampling, two->tokens, 19, 4, false, want, &last);
+    int32_t n = fake_answer(w.m, &params, two->tokens, 19, 4, want, &last);
     w.m->fail_one_in = 1;
     assert_int_equal(advance(&w), E_NOMEM);
     assert_int_equal(one->ending, SCHED_FAILED);

@@ -55,6 +55,10 @@ struct sim {
     int32_t n_live;
     int32_t n_born;
     bool faults;
+    bool overlap; /* steps are made while the one before runs */
+    bool flying;
+    enum status err; /* of the step that flies */
+    struct picked picked[SEQS_MAX];
     uint64_t n_ended[SCHED_FAILED + 1];
     uint64_t n_tokens;
     uint64_t n_prompt_rows;
@@ -110,6 +114,7 @@ static void world_open(struct sim *s)
     s->m->bad_one_in = draw(s, 4) ? 0 : 200;
     s->m->fail_one_in = draw(s, 4) ? 0 : 60;
     s->faults = s->m->fail_one_in > 0;
+    s->overlap = draw(s, 2);
     require(s, plan_open(&s->p, &s->m->info, &opt) == OK, "plan_open");
 }
 
@@ -166,8 +171,7 @@ static void born(struct sim *s)
         return;
     int32_t most = (int32_t)capacity - q->n_prompt;
     most = q->params.max_new_tokens < most ? q->params.max_new_tokens : most;
-    q->n_want = fake_answer(s->m, &q->params.sampling, q->prompt, q->n_prompt, most,
-                            q->params.ignore_eos, q->want, &q->last);
+    q->n_want = fake_answer(s->m, &q->params, q->prompt, q->n_prompt, most, q->want, &q->last);
     memset(q->bias, 0x55, sizeof(q->bias)); /* the copy must not depend on it */
     q->r->user = q;
     s->live[s->n_live++] = place;
@@ -268,27 +272,52 @@ static void count_rows(struct sim *s)
     }
 }
 
+/* In turn: to the end. Overlapped: the results of this step are looked at in the next. */
+static void run(struct sim *s, const struct model_batch *b, int32_t n_rows)
+{
+    struct picked before[SEQS_MAX];
+    bool flown = s->flying;
+    s->flying = false;
+    if (flown && s->err) {
+        plan_fail(s->p);
+        return;
+    }
+    if (flown) {
+        memcpy(before, s->picked, sizeof(before));
+        plan_settle(s->p, before);
+    }
+    if (n_rows > 0) {
+        model_launch(s->m, b);
+        s->err = model_wait(s->m, s->picked);
+    }
+    if (flown)
+        plan_commit(s->p, s->now, before);
+    s->flying = s->overlap && n_rows > 0;
+    if (s->overlap || n_rows == 0)
+        return;
+    if (s->err)
+        plan_fail(s->p);
+    else
+        plan_commit(s->p, s->now, s->picked);
+}
+
 static void step(struct sim *s)
 {
     struct model_batch b;
-    struct picked picked[SEQS_MAX];
     struct sim_req *first = first_running(s);
+    bool flown = s->flying;
     bool keeps = first && !(first->params.deadline_ns && first->params.deadline_ns <= s->now);
     int32_t n_preempted = keeps ? first->r->n_preempted : 0;
     int32_t n_rows = plan_step(s->p, s->now, &b);
-    require(s, n_rows > 0 || plan_idle(s->p), "no rows though work waits");
+    require(s, n_rows > 0 || flown || plan_idle(s->p), "no rows though work waits");
     if (n_rows > 0) {
         struct sim_req *head = first_running(s);
-        require(s, head && head->r->n_step > 0, "the first did not move");
+        require(s, head && (head->r->n_step > 0 || flown), "the first did not move");
         require(s, !keeps || first->r->n_preempted == n_preempted || req_before(head->r, first->r),
                 "the first was preempted");
         count_rows(s);
-        model_launch(s->m, &b);
-        if (model_wait(s->m, picked) == OK)
-            plan_commit(s->p, s->now, picked);
-        else
-            plan_fail(s->p);
     }
+    run(s, &b, n_rows);
     hear_news(s);
     require(s, plan_check(s->p), "blocks or queues do not add up");
     s->now++;
@@ -313,7 +342,7 @@ static void run_seed(uint64_t seed, struct sums *sums)
     const struct sched_stats *stats = plan_stats(s.p);
     require(&s, stats->blocks_used == 0 && plan_idle(s.p), "blocks are left at the end");
     require(&s, stats->tokens_out == s.n_tokens, "tokens_out");
-    if (!s.faults && !s.m->bad_one_in)
+    if (!s.faults && !s.m->bad_one_in && !s.overlap)
         require(&s, stats->tokens_in == s.n_prompt_rows, "tokens_in");
     for (size_t i = 0; i < ARRAY_LEN(s.n_ended); i++)
         sums->ended[i] += s.n_ended[i];

@@ -63,9 +63,10 @@ struct world {
     struct bell bell;
 };
 
-static void world_open(struct world *w, struct model *m, int32_t live_max)
+static void world_open_as(struct world *w, struct model *m, int32_t live_max, bool overlap)
 {
     struct sched_options opt = {
+        .overlap = overlap,
         .live_max = live_max,
         .step_seqs_max = m->seqs_max,
         .step_rows_max = m->rows_max,
@@ -75,6 +76,11 @@ static void world_open(struct world *w, struct model *m, int32_t live_max)
     pthread_mutex_init(&w->bell.mutex, NULL);
     pthread_cond_init(&w->bell.rung, NULL);
     assert_int_equal(sched_open(&w->s, m, &opt, bell_ring, &w->bell), OK);
+}
+
+static void world_open(struct world *w, struct model *m, int32_t live_max)
+{
+    world_open_as(w, m, live_max, false);
 }
 
 static void world_close(struct world *w)
@@ -131,6 +137,10 @@ struct guest {
     int32_t last;
     int32_t n_read;
     int32_t leaves_at; /* tokens after which it cancels, -1: stays */
+    int32_t prompt[PROMPT_MAX];
+    int32_t n_prompt;
+    int32_t stop[2];
+    bool heard_prompt;
     bool cancelled;
 };
 
@@ -149,22 +159,43 @@ static uint32_t draw(struct storm *t, uint32_t below)
     return (uint32_t)((fake_mix(fake_mix(t->rng, 1), 2) >> 16) % below);
 }
 
+static void draw_controls(struct storm *t, struct guest *g)
+{
+    struct sched_params *p = &g->params;
+    p->judge_prompt = draw(t, 6) == 0;
+    p->prompt_logprobs = (int32_t)draw(t, 3);
+    if (draw(t, 3) > 0)
+        return;
+    g->stop[0] = (int32_t)draw(t, 97);
+    g->stop[1] = (int32_t)draw(t, 97);
+    p->stop_token = g->stop;
+    p->n_stop_tokens = 2;
+    p->min_tokens = 1;
+}
+
+static bool is_end(const struct guest *g, int32_t token)
+{
+    bool own = g->params.n_stop_tokens > 0 && (token == g->stop[0] || token == g->stop[1]);
+    return own || token == FAKE_EOS;
+}
+
 static void arrive(struct storm *t, struct guest *g)
 {
-    int32_t prompt[PROMPT_MAX];
     int32_t n = 1 + (int32_t)draw(t, PROMPT_MAX);
+    *g = (struct guest){
+        .params = plain, .leaves_at = (int32_t)draw(t, 3 * ANSWER_MAX), .n_prompt = n};
     for (int32_t i = 0; i < n; i++)
-        prompt[i] = i < 20 ? 1 + i : (int32_t)draw(t, 97);
-    *g = (struct guest){.params = plain, .leaves_at = (int32_t)draw(t, 3 * ANSWER_MAX)};
+        g->prompt[i] = i < 20 ? 1 + i : (int32_t)draw(t, 97);
+    draw_controls(t, g);
     g->params.max_new_tokens = 1 + (int32_t)draw(t, ANSWER_MAX);
     g->params.sampling.seed = draw(t, 1000);
     g->params.sampling.presence = draw(t, 4) ? 0.0f : 1.0f;
     g->params.priority = (int32_t)draw(t, 2);
     if (g->leaves_at > ANSWER_MAX)
         g->leaves_at = -1;
-    g->n_want = fake_answer(t->w.m, &g->params.sampling, prompt, n, g->params.max_new_tokens, false,
-                            g->want, &g->last);
-    assert_int_equal(sched_submit(t->w.s, &g->params, prompt, n, g, &g->r), OK);
+    g->n_want =
+        fake_answer(t->w.m, &g->params, g->prompt, n, g->params.max_new_tokens, g->want, &g->last);
+    assert_int_equal(sched_submit(t->w.s, &g->params, g->prompt, n, g, &g->r), OK);
     t->n_submitted++;
     t->n_live++;
     /* Before the engine has even seen it, and sometimes twice. */
@@ -180,8 +211,9 @@ static void arrive(struct storm *t, struct guest *g)
 static void leave(struct storm *t, struct guest *g, enum sched_finish finish)
 {
     bool whole = g->n_read == g->n_want;
-    assert_true(finish != SCHED_STOP || (whole && g->last == FAKE_EOS));
-    assert_true(finish != SCHED_LENGTH || (whole && g->last > FAKE_EOS));
+    assert_true(finish != SCHED_STOP || (whole && is_end(g, g->last)));
+    assert_true(finish != SCHED_LENGTH || (whole && !is_end(g, g->last)));
+    assert_true(g->heard_prompt || g->n_read == 0 || !g->params.judge_prompt);
     assert_true(finish != SCHED_CANCELLED || g->cancelled);
     assert_true(finish != SCHED_EXPIRED && finish != SCHED_FAILED);
     struct sched_timing timing;
@@ -195,10 +227,25 @@ static void leave(struct storm *t, struct guest *g, enum sched_finish finish)
     t->n_finished[finish]++;
 }
 
+static void hear_prompt(struct storm *t, struct guest *g, const struct sched_news *news)
+{
+    struct picked want;
+    assert_true(g->params.judge_prompt && !g->heard_prompt);
+    assert_int_equal(news->n_prompt_detail, g->n_prompt);
+    assert_int_equal(news->prompt_detail[0].token, g->prompt[0]);
+    for (int32_t i = 1; i < g->n_prompt; i++) {
+        fake_judgement(t->w.m, &g->params, g->prompt, i, &want);
+        assert_memory_equal(&news->prompt_detail[i], &want, sizeof(want));
+    }
+    g->heard_prompt = true;
+}
+
 static void listen(struct storm *t, struct guest *g)
 {
     struct sched_news news;
     sched_read(t->w.s, g->r, &news);
+    if (news.prompt_detail)
+        hear_prompt(t, g, &news);
     assert_true(news.n >= 0 && g->n_read + news.n <= g->n_want);
     assert_memory_equal(news.token, g->want + g->n_read, (size_t)news.n * sizeof(*news.token));
     g->n_read += news.n;
@@ -210,14 +257,16 @@ static void listen(struct storm *t, struct guest *g)
     }
 }
 
-static void test_storm(void **state)
+static void storm(bool overlap, bool own_thread)
 {
-    (void)state;
     static struct storm t;
+    memset(&t, 0, sizeof(t));
     struct model *m = fake_open(60, 4, 80, 48, 12);
     m->eos_one_in = 30;
     m->spin = 300;
-    world_open(&t.w, m, STORM_LIVE);
+    if (own_thread)
+        fake_own_thread(m);
+    world_open_as(&t.w, m, STORM_LIVE, overlap);
     while (t.n_submitted < STORM_REQUESTS || t.n_live > 0) {
         for (int32_t i = 0; i < STORM_LIVE; i++) {
             struct guest *g = &t.guest[i];
@@ -248,6 +297,24 @@ static void test_storm(void **state)
     world_close(&t.w);
 }
 
+static void test_storm(void **state)
+{
+    (void)state;
+    storm(false, false);
+}
+
+static void test_storm_overlapped(void **state)
+{
+    (void)state;
+    storm(true, false);
+}
+
+static void test_storm_beside(void **state)
+{
+    (void)state;
+    storm(true, true);
+}
+
 static void test_one_request(void **state)
 {
     (void)state;
@@ -257,7 +324,7 @@ static void test_one_request(void **state)
     params.sampling.n_logprobs = 2;
     int32_t want[8];
     int32_t last;
-    int32_t n_want = fake_answer(w.m, &params.sampling, hello, 5, 8, false, want, &last);
+    int32_t n_want = fake_answer(w.m, &params, hello, 5, 8, want, &last);
     struct sched_req *r = submit(&w, &params, &params);
     assert_ptr_equal(sched_user(r), &params);
     struct sched_news news;
@@ -418,7 +485,8 @@ int main(void)
         cmocka_unit_test(test_one_request),     cmocka_unit_test(test_full_house),
         cmocka_unit_test(test_deadline),        cmocka_unit_test(test_failures),
         cmocka_unit_test(test_release_unlinks), cmocka_unit_test(test_open_and_close),
-        cmocka_unit_test(test_storm),
+        cmocka_unit_test(test_storm),           cmocka_unit_test(test_storm_overlapped),
+        cmocka_unit_test(test_storm_beside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
