@@ -1,7 +1,7 @@
 #include "models/config.h"
 
+#include "models/compressed.h"
 #include "models/gguf.h"
-#include "models/jsonfile.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -11,18 +11,31 @@
  * computes is either understood here or refused: a model that loads and then speaks
  * slightly wrong is the worst outcome of all. */
 
-static const double pi = 3.14159265358979323846;
+/* Where "sliding_window" counts. */
+enum window_rule { WINDOW_NEVER, WINDOW_ALWAYS, WINDOW_ASKED };
 
-/* Architectures whose forward pass is llama.c's. */
-struct arch {
+/* Architectures whose forward pass is llama.c's, and in what they differ from Llama. */
+static const struct arch {
     const char *name;
-    bool window; /* "sliding_window" bounds how far attention looks back */
+    bool biases;   /* "attention_bias" and "mlp_bias" count */
+    bool qkv_bias; /* always */
+    bool qk_norm;
+    enum window_rule window; /* asked: only with "use_sliding_window" */
+} arches[] = {
+    {.name = "LlamaForCausalLM", .biases = true},
+    {.name = "MistralForCausalLM", .window = WINDOW_ALWAYS},
+    {.name = "Qwen2ForCausalLM", .qkv_bias = true, .window = WINDOW_ASKED},
+    {.name = "Qwen3ForCausalLM", .biases = true, .qk_norm = true, .window = WINDOW_ASKED},
 };
 
-static const struct arch arches[] = {
-    {.name = "LlamaForCausalLM"},
-    {.name = "MistralForCausalLM", .window = true},
-};
+static const struct arch *find_arch(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(arches); i++) {
+        if (strcmp(name, arches[i].name) == 0)
+            return &arches[i];
+    }
+    return NULL;
+}
 
 static enum status unknown_arch(const char *name, const struct complaint *c)
 {
@@ -36,49 +49,54 @@ static enum status unknown_arch(const char *name, const struct complaint *c)
                     known);
 }
 
-static enum status read_arch(bool *window, struct model_info *info, const cJSON *o,
-                             const struct complaint *c)
+enum status config_arch(struct config *out, const char *name, const struct complaint *c)
+{
+    const struct arch *a = find_arch(name);
+    if (!a)
+        return unknown_arch(name, c);
+    (void)snprintf(out->info.arch, sizeof(out->info.arch), "%s", a->name);
+    out->qkv_bias = a->qkv_bias;
+    out->qk_norm = a->qk_norm;
+    return OK;
+}
+
+static enum status read_arch(struct config *out, const cJSON *o, const struct complaint *c)
 {
     const cJSON *list = json_get(o, "architectures");
     if (!cJSON_IsArray(list) || !list->child || !cJSON_IsString(list->child))
         return complain(c, E_FORMAT, "\"architectures\" must be a list of names");
-    const char *name = list->child->valuestring;
-    for (size_t i = 0; i < ARRAY_LEN(arches); i++) {
-        if (strcmp(name, arches[i].name) != 0)
-            continue;
-        (void)snprintf(info->arch, sizeof(info->arch), "%s", name);
-        *window = arches[i].window;
-        return OK;
-    }
-    return unknown_arch(name, c);
+    return config_arch(out, list->child->valuestring, c);
 }
 
+/* Members that no architecture here may have set otherwise. */
 static enum status read_refusals(const cJSON *o, const struct complaint *c)
 {
-    static const char *const must_be_false[] = {"attention_bias", "mlp_bias"};
-    for (size_t i = 0; i < ARRAY_LEN(must_be_false); i++) {
-        bool set = false;
-        enum status s = field_bool(o, must_be_false[i], &set, c);
-        if (s)
-            return s;
-        if (set)
-            return complain(c, E_UNSUPPORTED, "\"%s\" is not supported", must_be_false[i]);
-    }
     const char *act = "silu";
+    double part = 1;
     enum status s = field_string(o, "hidden_act", &act, c);
+    if (!s)
+        s = field_number(o, "partial_rotary_factor", 0, 1, &part, c);
     if (s)
         return s;
     if (strcmp(act, "silu") != 0 && strcmp(act, "swish") != 0)
         return complain(c, E_UNSUPPORTED, "\"hidden_act\" \"%.32s\" is not supported", act);
-    if (json_get(o, "quantization_config"))
-        return complain(c, E_UNSUPPORTED,
-                        "\"quantization_config\": only checkpoints in f32, f16 or bf16 are read");
-    double part = 1;
-    s = field_number(o, "partial_rotary_factor", 0, 1, &part, c);
-    if (s)
-        return s;
     if (part < 1)
         return complain(c, E_UNSUPPORTED, "\"partial_rotary_factor\" is not supported");
+    return OK;
+}
+
+static enum status read_biases(struct config *out, const cJSON *o, const struct complaint *c)
+{
+    bool attention = false;
+    bool mlp = false;
+    enum status s = field_bool(o, "attention_bias", &attention, c);
+    if (!s)
+        s = field_bool(o, "mlp_bias", &mlp, c);
+    if (s || !find_arch(out->info.arch)->biases)
+        return s;
+    out->qkv_bias = attention;
+    out->out_bias = attention;
+    out->mlp_bias = mlp;
     return OK;
 }
 
@@ -132,17 +150,48 @@ static enum status read_sizes(struct model_info *f, const cJSON *o, const struct
     return OK;
 }
 
-/* Inside its window a model that attends through one is an ordinary model. */
-static enum status read_window(struct model_info *f, const cJSON *o, const struct complaint *c)
+/* "layer_types" names each layer's attention, where the file has it. */
+static enum status read_layer_types(struct config *out, const cJSON *list,
+                                    const struct complaint *c)
 {
-    int64_t window = 0;
-    enum status s = field_int(o, "sliding_window", 1, CONTEXT_MAX, &window, c);
-    if (s || window == 0 || window >= f->context_max)
-        return s;
-    log_line(LOG_WARN, "%s: context cut from %d to the sliding window, %d", c->file, f->context_max,
-             (int)window);
-    f->context_max = (int32_t)window;
+    int32_t i = 0;
+    const cJSON *v;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != out->info.n_layers)
+        return complain(c, E_FORMAT, "\"layer_types\" must name the attention of %d layers",
+                        out->info.n_layers);
+    cJSON_ArrayForEach(v, list)
+    {
+        const char *type = cJSON_IsString(v) ? v->valuestring : "";
+        bool windowed = strcmp(type, "sliding_attention") == 0;
+        if (!windowed && strcmp(type, "full_attention") != 0)
+            return complain(c, E_UNSUPPORTED,
+                            "layer type \"%.32s\" is not known; known: full_attention, "
+                            "sliding_attention",
+                            type);
+        out->windowed[i++] = windowed;
+    }
     return OK;
+}
+
+static enum status read_window(struct config *out, const cJSON *o, const struct complaint *c)
+{
+    enum window_rule rule = find_arch(out->info.arch)->window;
+    bool asked = rule == WINDOW_ALWAYS;
+    int64_t window = 0;
+    int64_t first = asked ? 0 : 28; /* the default of those that have max_window_layers */
+    enum status s = field_bool(o, "use_sliding_window", &asked, c);
+    if (!s)
+        s = field_int(o, "sliding_window", 1, CONTEXT_MAX, &window, c);
+    if (!s && rule == WINDOW_ASKED)
+        s = field_int(o, "max_window_layers", 0, INT32_MAX, &first, c);
+    /* Where the context ends before the window does, there is none. */
+    if (s || rule == WINDOW_NEVER || !asked || window == 0 || window >= out->info.context_max)
+        return s;
+    out->window = (int32_t)window;
+    for (int64_t i = first; i < out->info.n_layers; i++)
+        out->windowed[i] = true;
+    const cJSON *types = json_get(o, "layer_types");
+    return types ? read_layer_types(out, types, c) : OK;
 }
 
 static enum status read_llama3(struct rope *r, const cJSON *o, const struct complaint *c)
@@ -161,33 +210,95 @@ static enum status read_llama3(struct rope *r, const cJSON *o, const struct comp
     return OK;
 }
 
+/* mscale of the paper's reference code: how much longer q and k become. */
+static double stretch(double factor, double weight)
+{
+    return factor <= 1 ? 1 : 0.1 * weight * log(factor) + 1;
+}
+
+static enum status read_yarn(struct rope *r, const cJSON *o, const struct complaint *c)
+{
+    double all = 0;
+    double some = 0;
+    bool truncate = true;
+    r->high = 32;
+    r->low = 1;
+    enum status s = field_number(o, "beta_fast", 1e-3, 1e6, &r->high, c);
+    if (!s)
+        s = field_number(o, "beta_slow", 1e-3, 1e6, &r->low, c);
+    if (!s)
+        s = field_number(o, "attention_factor", 1e-3, 1e3, &r->attention, c);
+    if (!s)
+        s = field_number(o, "mscale", 0, 1e3, &some, c);
+    if (!s)
+        s = field_number(o, "mscale_all_dim", 0, 1e3, &all, c);
+    if (!s)
+        s = field_bool(o, "truncate", &truncate, c);
+    if (!s)
+        s = field_int(o, "original_max_position_embeddings", 1, CONTEXT_MAX, &r->context, c);
+    if (s)
+        return s;
+    if (r->low > r->high)
+        return complain(c, E_FORMAT, "yarn rope scaling needs \"beta_slow\" <= \"beta_fast\"");
+    r->fractional = !truncate;
+    if (r->attention <= 0 && some > 0 && all > 0)
+        r->attention = stretch(r->factor, some) / stretch(r->factor, all);
+    return OK;
+}
+
+/* What kinds there are, and what each reads beside its factor. */
+static const struct scaling {
+    const char *name;
+    enum rope_kind kind;
+    enum status (*read)(struct rope *r, const cJSON *o, const struct complaint *c);
+} scalings[] = {
+    {"default", ROPE_PLAIN, NULL},
+    {"linear", ROPE_LINEAR, NULL},
+    {"llama3", ROPE_LLAMA3, read_llama3},
+    {"yarn", ROPE_YARN, read_yarn},
+};
+
 static enum status read_scaling(struct rope *r, const cJSON *o, const struct complaint *c)
 {
-    const char *kind = "default";
-    enum status s = field_string(o, "type", &kind, c);
+    const char *name = "default";
+    const struct scaling *kind = NULL;
+    enum status s = field_string(o, "type", &name, c);
     if (!s)
-        s = field_string(o, "rope_type", &kind, c);
+        s = field_string(o, "rope_type", &name, c);
     if (!s)
         s = field_number(o, "factor", 1e-3, 1e6, &r->factor, c);
     if (s)
         return s;
-    if (strcmp(kind, "default") == 0)
-        return OK;
-    bool llama3 = strcmp(kind, "llama3") == 0;
-    if (!llama3 && strcmp(kind, "linear") != 0)
+    for (size_t i = 0; i < ARRAY_LEN(scalings); i++)
+        kind = strcmp(name, scalings[i].name) == 0 ? &scalings[i] : kind;
+    if (!kind)
         return complain(c, E_UNSUPPORTED,
-                        "rope scaling \"%.32s\" is not known; known: default, linear, llama3",
-                        kind);
-    if (r->factor <= 0)
+                        "rope scaling \"%.32s\" is not known; known: default, linear, llama3, yarn",
+                        name);
+    r->kind = kind->kind;
+    if (r->kind != ROPE_PLAIN && r->factor <= 0)
         return complain(c, E_FORMAT, "rope scaling needs a \"factor\"");
-    r->kind = llama3 ? ROPE_LLAMA3 : ROPE_LINEAR;
-    return llama3 ? read_llama3(r, o, c) : OK;
+    return kind->read ? kind->read(r, o, c) : OK;
+}
+
+/* Files of yarn state the context before or after the stretching, in the same member; the
+ * one before may be missing, and then the member is that. */
+static void fit_yarn(struct rope *r, struct model_info *f)
+{
+    if (r->context == 0)
+        r->context = f->context_max;
+    if (r->attention <= 0)
+        r->attention = stretch(r->factor, 1);
+    double whole = (double)r->context * r->factor;
+    if (whole > (double)f->context_max)
+        f->context_max = whole < CONTEXT_MAX ? (int32_t)whole : CONTEXT_MAX;
 }
 
 /* Older files: rope_theta beside rope_scaling; newer: rope_parameters holds both. */
-static enum status read_rope(struct rope *r, const cJSON *o, const struct complaint *c)
+static enum status read_rope(struct config *out, const cJSON *o, const struct complaint *c)
 {
     static const char *const holders[] = {"rope_scaling", "rope_parameters"};
+    struct rope *r = &out->rope;
     r->theta = 10000;
     enum status s = field_number(o, "rope_theta", 1, 1e12, &r->theta, c);
     for (size_t i = 0; i < ARRAY_LEN(holders) && !s; i++) {
@@ -200,6 +311,8 @@ static enum status read_rope(struct rope *r, const cJSON *o, const struct compla
         if (!s)
             s = read_scaling(r, h, c);
     }
+    if (!s && r->kind == ROPE_YARN)
+        fit_yarn(r, &out->info);
     return s;
 }
 
@@ -250,28 +363,37 @@ static enum status read_ends(struct model_info *f, const cJSON *o, const struct 
     return OK;
 }
 
+static enum status read_tied(struct config *out, const cJSON *o, const struct complaint *c)
+{
+    enum status s = field_bool(o, "tie_word_embeddings", &out->info.tied, c);
+    out->untied = json_get(o, "tie_word_embeddings") && !out->info.tied;
+    return s;
+}
+
 static enum status read_config(struct config *out, const cJSON *o, const struct complaint *c)
 {
-    struct model_info *f = &out->info;
-    bool window = false;
     double eps = 1e-6;
     if (!cJSON_IsObject(o))
         return complain(c, E_FORMAT, "must be an object");
-    enum status s = read_arch(&window, f, o, c);
+    enum status s = read_arch(out, o, c);
     if (!s)
         s = read_refusals(o, c);
     if (!s)
-        s = read_sizes(f, o, c);
-    if (!s && window)
-        s = read_window(f, o, c);
+        s = compressed_read(&out->int8, o, c);
     if (!s)
-        s = read_rope(&out->rope, o, c);
+        s = read_biases(out, o, c);
+    if (!s)
+        s = read_sizes(&out->info, o, c);
+    if (!s)
+        s = read_rope(out, o, c);
+    if (!s)
+        s = read_window(out, o, c);
     if (!s)
         s = field_number(o, "rms_norm_eps", 1e-12, 1, &eps, c);
     if (!s)
-        s = field_bool(o, "tie_word_embeddings", &f->tied, c);
+        s = read_tied(out, o, c);
     if (!s)
-        s = read_ends(f, o, c);
+        s = read_ends(&out->info, o, c);
     out->eps = (float)eps;
     return s;
 }
@@ -348,27 +470,4 @@ enum status config_load(struct config *out, const char *path, char *err, size_t 
     out->info.repetition = -1;
     return gguf_is_path(path) ? load_gguf(out, path, err, err_size)
                               : load_folder(out, path, err, err_size);
-}
-
-static double scaled(const struct rope *r, double freq)
-{
-    if (r->kind == ROPE_PLAIN)
-        return freq;
-    if (r->kind == ROPE_LINEAR)
-        return freq / r->factor;
-    /* Turns within the original context: many of them carry order and stay, few of
-     * them carry distance and are stretched. */
-    double turns = (double)r->context * freq / (2 * pi);
-    if (turns < r->low)
-        return freq / r->factor;
-    if (turns > r->high)
-        return freq;
-    double blend = (turns - r->low) / (r->high - r->low);
-    return (1 - blend) * freq / r->factor + blend * freq;
-}
-
-void rope_frequencies(const struct rope *r, int32_t head_dim, float *freq)
-{
-    for (int32_t i = 0; i < head_dim / 2; i++)
-        freq[i] = (float)scaled(r, pow(r->theta, -2.0 * i / head_dim));
 }

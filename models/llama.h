@@ -10,15 +10,22 @@
 
 enum { BLOCK_TOKENS = 16 };
 
-/* What q, k, v and gate, up are in the file is one weight here: one product each. Norm
- * gains are weights of a single row. */
+/* The products of a layer, where int8 activations may lose too much. */
+enum product { PRODUCT_QKV, PRODUCT_OUT, PRODUCT_GATE_UP, PRODUCT_DOWN, PRODUCTS };
+
+/* What q, k, v and gate, up are in the file is one weight here: one product each. Vectors are
+ * weights too: gains of a single row, biases of a single column. What the architecture does
+ * not have is a weight of no rows. */
 struct llama_layer {
-    struct weight attn_norm; /* [1][dim] */
-    struct weight qkv;       /* [(n_heads + 2 * n_kv_heads) * head_dim][dim] */
-    struct weight out;       /* [dim][n_heads * head_dim] */
-    struct weight ffn_norm;  /* [1][dim] */
-    struct weight gate_up;   /* [2 * hidden][dim] */
-    struct weight down;      /* [dim][hidden] */
+    struct weight attn_norm;         /* [1][dim] */
+    struct weight product[PRODUCTS]; /* QKV [(n_heads + 2 * n_kv_heads) * head_dim][dim],
+                                      * OUT [dim][n_heads * head_dim],
+                                      * GATE_UP [2 * hidden][dim], DOWN [dim][hidden] */
+    struct weight bias[PRODUCTS];    /* [n of the product][1] */
+    struct weight q_norm;            /* [1][head_dim] */
+    struct weight k_norm;            /* [1][head_dim] */
+    struct weight ffn_norm;          /* [1][dim] */
+    struct head_shape shape;
     struct kv_layer kv;
 };
 
@@ -26,9 +33,8 @@ struct llama {
     struct config config;
     enum number act_kind; /* of what enters the layers' products */
     enum number kv_kind;
-    int32_t q_dim;   /* n_heads * head_dim */
-    int32_t qkv_dim; /* (n_heads + 2 * n_kv_heads) * head_dim */
-    struct head_shape shape;
+    int32_t q_dim;             /* n_heads * head_dim */
+    int32_t qkv_dim;           /* (n_heads + 2 * n_kv_heads) * head_dim */
     float *rope_freq;          /* [head_dim / 2] */
     struct weight embed;       /* [vocab][dim] */
     struct weight final_norm;  /* [1][dim] */
@@ -38,7 +44,7 @@ struct llama {
     float *x;           /* [rows][dim] the residual stream */
     float *wide;        /* [rows][max(qkv_dim, 2 * hidden)] */
     float *att;         /* [rows][q_dim] */
-    struct act act;     /* [rows][max(dim, q_dim, hidden)] */
+    struct act act;     /* [rows][max(dim, q_dim, hidden)], as int8 and as floats */
     float *picked;      /* [picks][dim] */
     struct act head_in; /* [picks][dim] */
     float *logits;      /* [picks][vocab] */

@@ -18,7 +18,8 @@
 
 enum { GUESTS = 24, CONTEXT = 96, VOCAB = 97, PROMPT_MAX = 44, ANSWER_MAX = 50 };
 
-static const struct tiny shape = {64, 96, 2, 4, 2, 16, VOCAB, CONTEXT, false, "BF16", NULL, 5};
+static const struct tiny shape = {64,    96,      2,     4,      2,    16,
+                                  VOCAB, CONTEXT, false, "BF16", NULL, .seed = 5};
 
 struct guest {
     int32_t prompt[PROMPT_MAX];

@@ -12,9 +12,18 @@
 enum { TINY_CONTEXT = 64, TINY_VOCAB = 97 };
 
 static const struct tiny shapes[] = {
-    {48, 44, 2, 6, 2, 8, TINY_VOCAB, TINY_CONTEXT, true, "F32", NULL, 7},    /* groups of 3 */
-    {64, 96, 3, 4, 1, 16, TINY_VOCAB, TINY_CONTEXT, false, "BF16", NULL, 8}, /* one kv head */
-    {32, 64, 1, 4, 4, 24, TINY_VOCAB, TINY_CONTEXT, false, "F16", NULL, 9},  /* q wider than x */
+    {48, 44, 2, 6, 2, 8, TINY_VOCAB, TINY_CONTEXT, true, "F32", NULL, .seed = 7}, /* groups of 3 */
+    {64, 96, 3, 4, 1, 16, TINY_VOCAB, TINY_CONTEXT, false, "BF16", NULL,
+     .seed = 8}, /* one kv head */
+    {32, 64, 1, 4, 4, 24, TINY_VOCAB, TINY_CONTEXT, false, "F16", NULL,
+     .seed = 9}, /* q wider than x */
+    /* a window that ends inside of blocks, biases */
+    {32, 64, 2, 4, 2, 8, TINY_VOCAB, TINY_CONTEXT, true, "F32",
+     "\"use_sliding_window\":true,\"sliding_window\":21,\"max_window_layers\":1,", .seed = 10,
+     .arch = "Qwen2ForCausalLM", .qkv_bias = true},
+    /* heads with norms, int8 in the file */
+    {32, 64, 2, 4, 2, 8, TINY_VOCAB, TINY_CONTEXT, true, "BF16", NULL, .seed = 11,
+     .arch = "Qwen3ForCausalLM", .qk_norm = true, .int8 = true},
 };
 
 /* Around the borders of blocks, the beginning, and the end of the context. */
@@ -386,7 +395,7 @@ static void cut_file(void *arg, uint64_t done, uint64_t total)
 
 static void survives_a_file_that_shrinks(void **state)
 {
-    struct tiny t = {512, 64, 1, 4, 4, 8, 8192, 64, true, "F32", NULL, 3};
+    struct tiny t = {512, 64, 1, 4, 4, 8, 8192, 64, true, "F32", NULL, .seed = 3};
     const struct ops_options how = {.backend = backend(), .threads = 1};
     char err[256] = "";
     char dir[64];

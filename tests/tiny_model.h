@@ -26,6 +26,12 @@ struct tiny {
     const char *dtype; /* "F32", "F16", "BF16" */
     const char *more;  /* further members of config.json, each with a comma behind; or NULL */
     uint32_t seed;
+    const char *arch; /* NULL: LlamaForCausalLM */
+    bool qkv_bias;    /* tensors that there are; config.json says nothing of them */
+    bool out_bias;
+    bool mlp_bias;
+    bool qk_norm;
+    bool int8; /* compressed-tensors: the products in int8 with scales */
 };
 
 struct tiny_file {
@@ -75,46 +81,86 @@ static inline void tiny_put(FILE *to, const char *dtype, float value)
         (void)fwrite(&half, sizeof(half), 1, to);
 }
 
-/* cols 0: a vector of rows around 1, as norm gains are. */
+enum tiny_kind { TINY_MATRIX, TINY_GAIN, TINY_BIAS };
+
+static inline void tiny_entry(struct tiny_file *f, const char *name, const char *dtype, int rows,
+                              int cols, size_t bytes)
+{
+    char shape[32];
+    snprintf(shape, sizeof(shape), cols ? "%d,%d" : "%d", rows, cols);
+    fprintf(f->header_to, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}",
+            f->n++ ? "," : "{", name, dtype, shape, f->data_bytes, f->data_bytes + bytes);
+}
+
+/* A matrix, or a vector of rows: around 1 as gains are, around 0 as biases are. */
 static inline void tiny_tensor(struct tiny_file *f, const struct tiny *t, const char *name,
-                               int rows, int cols)
+                               int rows, int cols, enum tiny_kind kind)
 {
     size_t n = (size_t)rows * (size_t)(cols ? cols : 1);
     size_t each = strcmp(t->dtype, "F32") == 0 ? 4 : 2;
-    float scale = cols ? 2.0f / sqrtf((float)cols) : 0.25f;
-    char shape[32];
-    snprintf(shape, sizeof(shape), cols ? "%d,%d" : "%d", rows, cols);
-    fprintf(f->header_to, "%s\"%s.weight\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%zu,",
-            f->n++ ? "," : "{", name, t->dtype, shape, f->data_bytes);
+    float scale = kind == TINY_MATRIX ? 2.0f / sqrtf((float)cols) : 0.25f;
+    tiny_entry(f, name, t->dtype, rows, cols, n * each);
     for (size_t i = 0; i < n; i++)
-        tiny_put(f->data_to, t->dtype, tiny_value(&f->state, scale, cols ? 0.0f : 1.0f));
+        tiny_put(f->data_to, t->dtype,
+                 tiny_value(&f->state, scale, kind == TINY_GAIN ? 1.0f : 0.0f));
     fflush(f->data_to);
-    fprintf(f->header_to, "%zu]}", f->data_bytes);
-    if (f->data_bytes % each)
-        abort();
+}
+
+/* The same in int8, with the scales of its rows, every other one much smaller. */
+static inline void tiny_tensor_q8(struct tiny_file *f, const struct tiny *t, const char *name,
+                                  int rows, int cols)
+{
+    char scale[128];
+    size_t n = (size_t)rows * (size_t)cols;
+    size_t each = strcmp(t->dtype, "F32") == 0 ? 4 : 2;
+    tiny_entry(f, name, "I8", rows, cols, n);
+    for (size_t i = 0; i < n; i++)
+        fputc((int)(tiny_random(&f->state) % 255) - 127, f->data_to);
+    fflush(f->data_to);
+    snprintf(scale, sizeof(scale), "%s_scale", name);
+    tiny_entry(f, scale, t->dtype, rows, 1, (size_t)rows * each);
+    for (int i = 0; i < rows; i++)
+        tiny_put(f->data_to, t->dtype, (i % 2 ? 0x1p-6f : 0x1p-7f) / 8);
+    fflush(f->data_to);
 }
 
 static inline void tiny_layer(struct tiny_file *f, const struct tiny *t, int layer)
 {
+    int q = t->heads * t->head_dim;
+    int kv = t->kv_heads * t->head_dim;
     const struct {
         const char *name;
         int rows;
         int cols;
+        enum tiny_kind kind;
+        bool there;
     } list[] = {
-        {"input_layernorm", t->dim, 0},
-        {"mlp.down_proj", t->dim, t->hidden},
-        {"mlp.gate_proj", t->hidden, t->dim},
-        {"mlp.up_proj", t->hidden, t->dim},
-        {"post_attention_layernorm", t->dim, 0},
-        {"self_attn.k_proj", t->kv_heads * t->head_dim, t->dim},
-        {"self_attn.o_proj", t->dim, t->heads * t->head_dim},
-        {"self_attn.q_proj", t->heads * t->head_dim, t->dim},
-        {"self_attn.v_proj", t->kv_heads * t->head_dim, t->dim},
+        {"input_layernorm.weight", t->dim, 0, TINY_GAIN, true},
+        {"mlp.down_proj.weight", t->dim, t->hidden, TINY_MATRIX, true},
+        {"mlp.gate_proj.weight", t->hidden, t->dim, TINY_MATRIX, true},
+        {"mlp.up_proj.weight", t->hidden, t->dim, TINY_MATRIX, true},
+        {"post_attention_layernorm.weight", t->dim, 0, TINY_GAIN, true},
+        {"self_attn.k_proj.weight", kv, t->dim, TINY_MATRIX, true},
+        {"self_attn.o_proj.weight", t->dim, q, TINY_MATRIX, true},
+        {"self_attn.q_proj.weight", q, t->dim, TINY_MATRIX, true},
+        {"self_attn.v_proj.weight", kv, t->dim, TINY_MATRIX, true},
+        {"self_attn.q_proj.bias", q, 0, TINY_BIAS, t->qkv_bias},
+        {"self_attn.k_proj.bias", kv, 0, TINY_BIAS, t->qkv_bias},
+        {"self_attn.v_proj.bias", kv, 0, TINY_BIAS, t->qkv_bias},
+        {"self_attn.o_proj.bias", t->dim, 0, TINY_BIAS, t->out_bias},
+        {"mlp.gate_proj.bias", t->hidden, 0, TINY_BIAS, t->mlp_bias},
+        {"mlp.up_proj.bias", t->hidden, 0, TINY_BIAS, t->mlp_bias},
+        {"mlp.down_proj.bias", t->dim, 0, TINY_BIAS, t->mlp_bias},
+        {"self_attn.q_norm.weight", t->head_dim, 0, TINY_GAIN, t->qk_norm},
+        {"self_attn.k_norm.weight", t->head_dim, 0, TINY_GAIN, t->qk_norm},
     };
     for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
         char name[96];
         snprintf(name, sizeof(name), "model.layers.%d.%s", layer, list[i].name);
-        tiny_tensor(f, t, name, list[i].rows, list[i].cols);
+        if (list[i].there && t->int8 && list[i].kind == TINY_MATRIX)
+            tiny_tensor_q8(f, t, name, list[i].rows, list[i].cols);
+        else if (list[i].there)
+            tiny_tensor(f, t, name, list[i].rows, list[i].cols, list[i].kind);
     }
 }
 
@@ -127,12 +173,12 @@ static inline void tiny_build(const struct tiny *t, struct tiny_file *f)
     if (!f->header_to || !f->data_to)
         abort();
     fflush(f->data_to);
-    tiny_tensor(f, t, "model.embed_tokens", t->vocab, t->dim);
+    tiny_tensor(f, t, "model.embed_tokens.weight", t->vocab, t->dim, TINY_MATRIX);
     for (int i = 0; i < t->layers; i++)
         tiny_layer(f, t, i);
-    tiny_tensor(f, t, "model.norm", t->dim, 0);
+    tiny_tensor(f, t, "model.norm.weight", t->dim, 0, TINY_GAIN);
     if (!t->tied)
-        tiny_tensor(f, t, "lm_head", t->vocab, t->dim);
+        tiny_tensor(f, t, "lm_head.weight", t->vocab, t->dim, TINY_MATRIX);
     fputs("}", f->header_to);
     fclose(f->header_to);
     fclose(f->data_to);
@@ -166,17 +212,31 @@ static inline void tiny_save_tensors(const char *dir, const char *name, const st
         abort();
 }
 
+/* As llm-compressor writes it. */
+#define TINY_W8A8                                                                                  \
+    "\"quantization_config\":{\"config_groups\":{\"group_0\":{\"input_activations\":{"             \
+    "\"actorder\":null,\"block_structure\":null,\"dynamic\":true,\"group_size\":null,"             \
+    "\"num_bits\":8,\"observer\":null,\"observer_kwargs\":{},\"strategy\":\"token\","              \
+    "\"symmetric\":true,\"type\":\"int\"},\"output_activations\":null,\"targets\":[\"Linear\"],"   \
+    "\"weights\":{\"actorder\":null,\"block_structure\":null,\"dynamic\":false,"                   \
+    "\"group_size\":null,\"num_bits\":8,\"observer\":\"minmax\",\"observer_kwargs\":{},"           \
+    "\"strategy\":\"channel\",\"symmetric\":true,\"type\":\"int\"}}},"                             \
+    "\"format\":\"int-quantized\",\"global_compression_ratio\":1.5,\"ignore\":[\"lm_head\"],"      \
+    "\"kv_cache_scheme\":null,\"quant_method\":\"compressed-tensors\","                            \
+    "\"quantization_status\":\"compressed\"},"
+
 static inline void tiny_save_config(const char *dir, const struct tiny *t)
 {
     FILE *to = tiny_create(dir, "config.json");
     fprintf(to,
-            "{%s\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":%d,"
+            "{%s%s\"architectures\":[\"%s\"],\"hidden_size\":%d,"
             "\"intermediate_size\":%d,\"num_hidden_layers\":%d,\"num_attention_heads\":%d,"
             "\"num_key_value_heads\":%d,\"head_dim\":%d,\"vocab_size\":%d,"
             "\"max_position_embeddings\":%d,\"rms_norm_eps\":1e-05,\"rope_theta\":10000.0,"
             "\"tie_word_embeddings\":%s,\"bos_token_id\":1,\"eos_token_id\":2}\n",
-            t->more ? t->more : "", t->dim, t->hidden, t->layers, t->heads, t->kv_heads,
-            t->head_dim, t->vocab, t->context, t->tied ? "true" : "false");
+            t->more ? t->more : "", t->int8 ? TINY_W8A8 : "",
+            t->arch ? t->arch : "LlamaForCausalLM", t->dim, t->hidden, t->layers, t->heads,
+            t->kv_heads, t->head_dim, t->vocab, t->context, t->tied ? "true" : "false");
     if (fclose(to) != 0)
         abort();
 }

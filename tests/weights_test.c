@@ -10,46 +10,12 @@
 #include "kernels/ops.h"
 #include "models/config.h"
 #include "models/load.h"
+#include "tests/lies.h"
 #include "tests/tiny_model.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/stat.h>
 
-#include <cmocka.h>
-
-static const struct tiny small = {8, 12, 1, 2, 1, 4, 16, 32, true, "F32", NULL, 11};
-
-static void expect(const char *what, enum status got, enum status want, const char *err,
-                   const char *says)
-{
-    if (got != want)
-        fail_msg("%s: %s (\"%s\") instead of %s", what, status_text(got), err, status_text(want));
-    if (want != OK && (!strstr(err, says) || strchr(err, '\n')))
-        fail_msg("%s: \"%s\" does not say \"%s\"", what, err, says);
-}
-
-/* text with the first occurrence of from replaced; free() it. */
-static char *replaced(const char *text, const char *from, const char *to)
-{
-    const char *at = strstr(text, from);
-    if (!at)
-        fail_msg("\"%s\" is not in %s", from, text);
-    size_t size = strlen(text) + strlen(to) + 1;
-    char *out = malloc(size);
-    assert_non_null(out);
-    snprintf(out, size, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
-    return out;
-}
-
-struct lie {
-    const char *from;
-    const char *to;
-    enum status status;
-    const char *says;
-};
+static const struct tiny small = {8, 12, 1, 2, 1, 4, 16, 32, true, "F32", NULL, .seed = 11};
 
 #define EMBED  "\"model.embed_tokens.weight\":{\"dtype\":\"F32\",\"shape\":[16,8]"
 #define OFFSET "\"data_offsets\":[0,512]}"
@@ -106,13 +72,6 @@ static const struct lie header_lies[] = {
     {NORM, "\"model.norm.weight\":{\"dtype\":\"F16\",\"shape\":[8]", E_FORMAT,
      "\"model.norm.weight\" has a shape that does not match its bytes"},
 };
-
-static enum status inspect(const char *dir, char *err, size_t size)
-{
-    struct model_info f;
-    snprintf(err, size, "nothing said");
-    return model_inspect(&f, dir, err, size);
-}
 
 static void header_lies_are_refused(void **state)
 {
@@ -217,162 +176,6 @@ static void every_byte_may_change(void **state)
     assert_true(refused > f.header_bytes);
     free(f.header);
     free(f.data);
-}
-
-static const struct lie config_lies[] = {
-    {"\"hidden_size\":8", "\"hidden_size\":0", E_FORMAT, "config.json: \"hidden_size\" must be"},
-    {"\"hidden_size\":8", "\"hidden_size\":-8", E_FORMAT, "\"hidden_size\" must be"},
-    {"\"hidden_size\":8", "\"hidden_size\":8.5", E_FORMAT, "\"hidden_size\" must be"},
-    {"\"hidden_size\":8", "\"hidden_size\":1e999", E_FORMAT, "\"hidden_size\" must be"},
-    {"\"hidden_size\":8", "\"hidden_size\":\"8\"", E_FORMAT, "\"hidden_size\" must be"},
-    {"\"hidden_size\":8", "\"hidden_size\":65537", E_FORMAT, "from 1 to 65536"},
-    {"\"hidden_size\":8", "\"hidden_size\":8,\"hidden_size\":8", E_FORMAT, "given twice"},
-    {"\"hidden_size\":8", "\"HIDDEN_SIZE\":8", E_FORMAT, "\"hidden_size\" is missing"},
-    {"\"hidden_size\":8", "\"hidden_size\":null", E_FORMAT, "\"hidden_size\" is missing"},
-    {"\"hidden_size\":8", "\"hidden_size\":16", E_FORMAT, "must have the shape [16, 16]"},
-    {"\"intermediate_size\":12", "\"intermediate_size\":131073", E_FORMAT, "intermediate_size"},
-    {"\"intermediate_size\":12", "\"intermediate_size\":11", E_FORMAT, "mlp."},
-    {"\"num_hidden_layers\":1", "\"num_hidden_layers\":2", E_FORMAT,
-     "tensor \"model.layers.1.input_layernorm.weight\" is missing"},
-    {"\"num_hidden_layers\":1", "\"num_hidden_layers\":100000", E_FORMAT, "num_hidden_layers"},
-    {"\"num_attention_heads\":2", "\"num_attention_heads\":4", E_FORMAT, "self_attn."},
-    {"\"num_key_value_heads\":1", "\"num_key_value_heads\":0", E_FORMAT, "num_key_value_heads"},
-    {"\"num_key_value_heads\":1", "\"num_key_value_heads\":3", E_FORMAT, "do not divide"},
-    {"\"head_dim\":4", "\"head_dim\":3", E_FORMAT, "2 heads of \"head_dim\" 3"},
-    {"\"head_dim\":4", "\"head_dim\":513", E_FORMAT, "head_dim"},
-    {"\"head_dim\":4,", "", OK, ""},
-    {"\"num_key_value_heads\":1,", "", E_FORMAT,
-     "\"model.layers.0.self_attn.k_proj.weight\" must have the shape [8, 8]"},
-    {"\"vocab_size\":16", "\"vocab_size\":17", E_FORMAT, "must have the shape [17, 8]"},
-    {"\"vocab_size\":16", "\"vocab_size\":1048577", E_FORMAT, "vocab_size"},
-    {"\"max_position_embeddings\":32", "\"max_position_embeddings\":0", E_FORMAT, "max_position"},
-    {"\"max_position_embeddings\":32", "\"max_position_embeddings\":99999999", E_FORMAT, "max_pos"},
-    {"1e-05", "0", E_FORMAT, "rms_norm_eps"},
-    {"1e-05", "-1", E_FORMAT, "rms_norm_eps"},
-    {"10000.0", "0.5", E_FORMAT, "rope_theta"},
-    {"\"rope_theta\":10000.0", "\"rope_parameters\":{\"rope_theta\":1e4,\"rope_type\":\"default\"}",
-     OK, ""},
-    {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}", OK, ""},
-    {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"type\":\"linear\"}", E_FORMAT, "\"factor\""},
-    {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"type\":\"linear\",\"factor\":0}", E_FORMAT,
-     "\"factor\""},
-    {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}",
-     E_UNSUPPORTED, "\"yarn\" is not known; known: default, linear, llama3"},
-    {"\"rope_theta\":10000.0", "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}", E_FORMAT,
-     "llama3 rope scaling needs"},
-    {"\"rope_theta\":10000.0", "\"rope_scaling\":7", E_FORMAT, "\"rope_scaling\" must be"},
-    {"\"bos_token_id\":1", "\"bos_token_id\":16", E_FORMAT, "bos_token_id"},
-    {"\"eos_token_id\":2", "\"eos_token_id\":-1", E_FORMAT, "eos_token_id"},
-    {"\"eos_token_id\":2", "\"eos_token_id\":[2,16]", E_FORMAT, "eos_token_id"},
-    {"\"eos_token_id\":2", "\"eos_token_id\":[0,1,2,3,4,5,6,7,8]", E_FORMAT, "end tokens"},
-    {"\"eos_token_id\":2", "\"eos_token_id\":[0,1,2,3,4,5,6,7,7]", OK, ""},
-    {"\"eos_token_id\":2", "\"eos_token_id\":null,\"bos_token_id\":null", E_FORMAT, "given twice"},
-    {"true", "\"yes\"", E_FORMAT, "tie_word_embeddings"},
-    /* Said to be untied, but there is no other table. */
-    {"true", "false", OK, ""},
-    {"{\"arch", "{\"attention_bias\":true,\"arch", E_UNSUPPORTED, "attention_bias"},
-    {"{\"arch", "{\"hidden_act\":\"gelu\",\"arch", E_UNSUPPORTED, "\"gelu\""},
-    {"{\"arch", "{\"quantization_config\":{},\"arch", E_UNSUPPORTED, "quantization_config"},
-    {"{\"arch", "{\"partial_rotary_factor\":0.5,\"arch", E_UNSUPPORTED, "partial_rotary_factor"},
-    {"LlamaForCausalLM", "GPT2LMHeadModel", E_UNSUPPORTED,
-     "\"GPT2LMHeadModel\" is not known; known: LlamaForCausalLM, MistralForCausalLM"},
-    {"[\"LlamaForCausalLM\"]", "[]", E_FORMAT, "\"architectures\" must be"},
-    {"[\"LlamaForCausalLM\"]", "[7]", E_FORMAT, "\"architectures\" must be"},
-    {"\"architectures\":", "\"arch\":", E_FORMAT, "\"architectures\" must be"},
-    {"LlamaForCausalLM", "MistralForCausalLM", OK, ""},
-    {"{\"arch", "[{\"arch", E_FORMAT, "not valid JSON"},
-};
-
-static char *file_text(const char *dir, const char *name)
-{
-    char err[256];
-    char *text = NULL;
-    size_t bytes;
-    const struct complaint c = {.file = name, .text = err, .size = sizeof(err)};
-    if (file_read(&text, &bytes, dir, 1 << 20, &c))
-        fail_msg("%s", err);
-    return text;
-}
-
-static void config_lies_are_refused(void **state)
-{
-    char dir[64];
-    char err[256];
-    (void)state;
-    tiny_dir(dir);
-    tiny_save_model(dir, &small);
-    char *config = file_text(dir, "config.json");
-    for (size_t i = 0; i < ARRAY_LEN(config_lies); i++) {
-        const struct lie *l = &config_lies[i];
-        char *lying = replaced(config, l->from, l->to);
-        tiny_save(dir, "config.json", lying, strlen(lying));
-        expect(l->to, inspect(dir, err, sizeof(err)), l->status, err, l->says);
-        free(lying);
-    }
-    free(config);
-    tiny_drop(dir);
-}
-
-/* Inside its window a windowed model is an ordinary one, so that is how far it goes. */
-static void a_window_is_the_context(void **state)
-{
-    static const struct {
-        const char *more;
-        int32_t context;
-    } rows[] = {
-        {"\"sliding_window\":null,", 32},
-        {"\"sliding_window\":64,", 32},
-        {"\"sliding_window\":16,", 16},
-    };
-    char dir[64];
-    char err[256];
-    struct model_info f;
-    (void)state;
-    tiny_dir(dir);
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct tiny t = small;
-        t.more = rows[i].more;
-        tiny_save_model(dir, &t);
-        assert_int_equal(model_inspect(&f, dir, err, sizeof(err)), OK);
-        assert_int_equal(f.context_max, 32); /* a Llama has no window */
-        char *config = file_text(dir, "config.json");
-        char *mistral = replaced(config, "LlamaFor", "MistralFor");
-        tiny_save(dir, "config.json", mistral, strlen(mistral));
-        assert_int_equal(model_inspect(&f, dir, err, sizeof(err)), OK);
-        assert_int_equal(f.context_max, rows[i].context);
-        assert_string_equal(f.arch, "MistralForCausalLM");
-        free(mistral);
-        free(config);
-    }
-    tiny_drop(dir);
-}
-
-static const struct lie generation_lies[] = {
-    {"{}", "{}", OK, ""},
-    {"{}", "{\"temperature\":0.6,\"top_k\":40,\"repetition_penalty\":1.1}", OK, ""},
-    {"{}", "[]", E_FORMAT, "generation_config.json: must be an object"},
-    {"{}", "", E_FORMAT, "generation_config.json: the file is empty"},
-    {"{}", "{\"temperature\":-1}", E_FORMAT, "\"temperature\""},
-    {"{}", "{\"temperature\":1e400}", E_FORMAT, "\"temperature\""},
-    {"{}", "{\"top_p\":1.5}", E_FORMAT, "\"top_p\""},
-    {"{}", "{\"top_k\":1.5}", E_FORMAT, "\"top_k\""},
-    {"{}", "{\"repetition_penalty\":0}", E_FORMAT, "\"repetition_penalty\""},
-    {"{}", "{\"eos_token_id\":[99]}", E_FORMAT, "\"eos_token_id\""},
-};
-
-static void generation_lies_are_refused(void **state)
-{
-    char dir[64];
-    char err[256];
-    (void)state;
-    tiny_dir(dir);
-    tiny_save_model(dir, &small);
-    for (size_t i = 0; i < ARRAY_LEN(generation_lies); i++) {
-        const struct lie *l = &generation_lies[i];
-        tiny_save(dir, "generation_config.json", l->to, strlen(l->to));
-        expect(l->to, inspect(dir, err, sizeof(err)), l->status, err, l->says);
-    }
-    tiny_drop(dir);
 }
 
 static const struct lie index_lies[] = {
@@ -572,29 +375,6 @@ static void every_half_widens_exactly(void **state)
     }
 }
 
-static void rope_follows_its_kind(void **state)
-{
-    float plain[4];
-    float got[4];
-    struct rope r = {.kind = ROPE_PLAIN, .theta = 10000, .factor = 4};
-    (void)state;
-    rope_frequencies(&r, 8, plain);
-    assert_true(plain[0] == 1.0f && fabsf(plain[1] - 0.1f) < 1e-7f);
-    assert_true(fabsf(plain[2] - 0.01f) < 1e-8f && fabsf(plain[3] - 0.001f) < 1e-9f);
-    r.kind = ROPE_LINEAR;
-    rope_frequencies(&r, 8, got);
-    for (int i = 0; i < 4; i++)
-        assert_true(got[i] == plain[i] / 4);
-    /* 1000 positions: 159 and 15.9 turns stay, 0.159 is divided, 1.59 lies a fifth of the
-     * way from 1 to 4: (1 - b) / 4 + b. */
-    r = (struct rope){
-        .kind = ROPE_LLAMA3, .theta = 10000, .factor = 4, .low = 1, .high = 4, .context = 1000};
-    rope_frequencies(&r, 8, got);
-    assert_true(got[0] == plain[0] && got[1] == plain[1] && got[3] == plain[3] / 4);
-    double blend = (10 / 6.283185307179586 - 1) / 3;
-    assert_true(fabs((double)got[2] - 0.01 * ((1 - blend) / 4 + blend)) < 1e-9);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -602,16 +382,12 @@ int main(void)
         cmocka_unit_test(length_lies_are_refused),
         cmocka_unit_test(every_cut_is_refused),
         cmocka_unit_test(every_byte_may_change),
-        cmocka_unit_test(config_lies_are_refused),
-        cmocka_unit_test(a_window_is_the_context),
-        cmocka_unit_test(generation_lies_are_refused),
         cmocka_unit_test(index_lies_are_refused),
         cmocka_unit_test(only_regular_files_are_read),
         cmocka_unit_test(what_is_not_finite_is_refused),
         cmocka_unit_test(zeros_are_fine),
         cmocka_unit_test(quantizing_rounds_to_nearest_even),
         cmocka_unit_test(every_half_widens_exactly),
-        cmocka_unit_test(rope_follows_its_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
