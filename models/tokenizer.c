@@ -90,6 +90,14 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
     return id >= 0 && (uint32_t)id < t->vocab.n && t->vocab.kind[id] == PIECE_SPECIAL;
 }
 
+const char *tokenizer_special_text(const struct tokenizer *t, int32_t id, size_t *bytes)
+{
+    if (!tokenizer_is_special(t, id) || t->vocab.length[id] > TOKEN_TEXT_MAX)
+        return NULL;
+    *bytes = t->vocab.length[id];
+    return t->vocab.bytes + t->vocab.start[id];
+}
+
 size_t tokenizer_bound(const struct tokenizer *t, size_t bytes)
 {
     /* Only a blank grows: one byte of text, three of a piece the vocabulary may lack. */

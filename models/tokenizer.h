@@ -20,6 +20,8 @@ int32_t tokenizer_bos(const struct tokenizer *t);   /* -1: a plain prompt gets n
 int32_t tokenizer_special(const struct tokenizer *t, const char *text);
 /* Specials never become text of an answer. */
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
+/* The name of a special token, not terminated; NULL when id is none. */
+const char *tokenizer_special_text(const struct tokenizer *t, int32_t id, size_t *bytes);
 
 /* Ids that text of this many bytes can become at most: allocate that. */
 size_t tokenizer_bound(const struct tokenizer *t, size_t bytes);

@@ -210,7 +210,7 @@ static enum status read_salt(struct gen_request *r, const struct cJSON *top, str
 }
 
 /* Offered tools that must not be used change nothing. */
-static enum status read_tools(const struct cJSON *top, struct fault *f)
+enum status tools_read(const struct cJSON *top, struct fault *f)
 {
     size_t n = 0;
     const char *choice = json_string(json_member(top, "tool_choice"), &n);
@@ -289,7 +289,7 @@ static enum status read_common(struct gen_request *r, const struct cJSON *top, s
     if (st == OK)
         st = refuse_unsupported(top, f);
     if (st == OK)
-        st = read_tools(top, f);
+        st = tools_read(top, f);
     if (st == OK)
         st = read_format(top, f);
     if (st == OK)

@@ -17,8 +17,16 @@ void openai_word(const struct fault *f, struct api_error *err);
 enum status chat_read(struct gen_request *r, const struct cJSON *top, struct fault *f) MUST_CHECK;
 /* A text, token ids, or a list of either. */
 enum status prompts_read(struct gen_request *r, const struct cJSON *v, struct fault *f) MUST_CHECK;
+/* Refuses tools unless none of them may be used. */
+enum status tools_read(const struct cJSON *top, struct fault *f) MUST_CHECK;
 
+/* ,"name":[1,2] */
+void openai_write_ids(struct buf *out, const char *name, const int32_t *id, int32_t n);
+/* A JSON string. */
+void openai_write_token(struct buf *out, const struct gen_request *r, const struct token_text *t);
 void openai_error(struct buf *out, const struct api_error *e, const char *request_id);
+/* For an error that brings no text. */
+const char *openai_error_text(enum api_error_kind kind);
 int openai_status(const struct api_error *e);
 
 #endif

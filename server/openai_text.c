@@ -49,7 +49,7 @@ static void write_stop_reason(struct buf *out, const struct choice *c)
         buf_text(out, "null");
 }
 
-static void write_ids(struct buf *out, const char *name, const int32_t *id, int32_t n)
+void openai_write_ids(struct buf *out, const char *name, const int32_t *id, int32_t n)
 {
     buf_printf(out, ",\"%s\":[", name);
     for (int32_t i = 0; i < n; i++)
@@ -89,7 +89,7 @@ static void end_chunk(struct buf *out, const struct gen_request *r, const struct
 {
     buf_text(out, "]");
     if (prompt)
-        write_ids(out, "prompt_token_ids", prompt->prompt, prompt->n_prompt);
+        openai_write_ids(out, "prompt_token_ids", prompt->prompt, prompt->n_prompt);
     if (r->stream_usage && r->usage_always) {
         buf_text(out, ",");
         write_usage(out, a);
@@ -131,7 +131,7 @@ static bool is_text(const char *text, size_t bytes)
 }
 
 /* A token may hold a part of a character; it is then named by its bytes, as OpenAI does. */
-static void write_token(struct buf *out, const struct gen_request *r, const struct token_text *t)
+void openai_write_token(struct buf *out, const struct gen_request *r, const struct token_text *t)
 {
     if (r->ids_as_text) {
         buf_printf(out, "\"token_id:%d\"", t->token);
@@ -151,7 +151,7 @@ static void write_chat_token(struct buf *out, const struct gen_request *r,
                              const struct token_text *t)
 {
     buf_text(out, "{\"token\":");
-    write_token(out, r, t);
+    openai_write_token(out, r, t);
     buf_text(out, ",\"logprob\":");
     write_logprob(out, t->logprob);
     buf_text(out, ",\"bytes\":[");
@@ -196,7 +196,7 @@ static void write_ranked(struct buf *out, const struct gen_request *r, const str
     else
         buf_text(out, "null");
     buf_text(out, ",\"decoded_token\":");
-    write_token(out, r, t);
+    openai_write_token(out, r, t);
     buf_text(out, "}");
 }
 
@@ -267,13 +267,13 @@ static void write_top_map(struct buf *out, const struct gen_request *r,
             continue;
         drawn = drawn || same_name(r, &d->top[i], &d->drawn);
         buf_text(out, n++ ? "," : "");
-        write_token(out, r, &d->top[i]);
+        openai_write_token(out, r, &d->top[i]);
         buf_text(out, ":");
         write_logprob(out, d->top[i].logprob);
     }
     if (!drawn) {
         buf_text(out, n ? "," : "");
-        write_token(out, r, &d->drawn);
+        openai_write_token(out, r, &d->drawn);
         buf_text(out, ":");
         write_logprob(out, d->drawn.logprob);
     }
@@ -294,7 +294,7 @@ static void write_completion_logprobs(struct buf *out, const struct gen_request 
     buf_text(out, "{\"tokens\":[");
     for (int32_t i = 0; i < n; i++) {
         buf_text(out, i ? "," : "");
-        write_token(out, r, &d[i].drawn);
+        openai_write_token(out, r, &d[i].drawn);
     }
     buf_text(out, "],\"token_logprobs\":[");
     for (int32_t i = 0; i < n; i++) {
@@ -342,7 +342,7 @@ static void chat_delta(struct buf *out, const struct gen_request *r, struct answ
     if (c->finish)
         write_stop_reason(out, c);
     if (r->return_ids)
-        write_ids(out, "token_ids", c->token, c->n_token);
+        openai_write_ids(out, "token_ids", c->token, c->n_token);
     buf_text(out, "}");
     end_chunk(out, r, a, r->return_ids && !c->started ? c : NULL);
     c->started = true;
@@ -368,14 +368,14 @@ static void chat_whole(struct buf *out, const struct gen_request *r, struct answ
         write_finish(out, c);
         write_stop_reason(out, c);
         if (r->return_ids)
-            write_ids(out, "token_ids", c->token, c->n_token);
+            openai_write_ids(out, "token_ids", c->token, c->n_token);
         buf_text(out, "}");
     }
     buf_text(out, "],");
     write_usage(out, a);
     write_prompt_logprobs(out, r, a->choice);
     if (r->return_ids)
-        write_ids(out, "prompt_token_ids", a->choice->prompt, a->choice->n_prompt);
+        openai_write_ids(out, "prompt_token_ids", a->choice->prompt, a->choice->n_prompt);
     buf_text(out, ",\"system_fingerprint\":\"" FINGERPRINT "\"}");
 }
 
@@ -391,9 +391,9 @@ static void write_completion(struct buf *out, const struct gen_request *r, struc
     write_finish(out, c);
     write_stop_reason(out, c);
     if (r->return_ids) {
-        write_ids(out, "token_ids", c->token, c->n_token);
+        openai_write_ids(out, "token_ids", c->token, c->n_token);
         if (!c->started)
-            write_ids(out, "prompt_token_ids", c->prompt, c->n_prompt);
+            openai_write_ids(out, "prompt_token_ids", c->prompt, c->n_prompt);
     }
     if (!r->stream)
         write_prompt_logprobs(out, r, c);
@@ -474,6 +474,11 @@ static struct error_words words_of(enum api_error_kind kind)
         break;
     }
     return (struct error_words){server, NULL, "The server could not complete the request"};
+}
+
+const char *openai_error_text(enum api_error_kind kind)
+{
+    return words_of(kind).text;
 }
 
 static void write_error(struct buf *out, const struct api_error *e, const char *too_long_param)

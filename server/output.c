@@ -19,11 +19,19 @@ static_assert(CHUNK_BYTES >= 2 * TOKEN_TEXT_MAX, "a token's text fits into an em
 
 /* ---- log-probabilities --------------------------------------------------------------- */
 
-size_t output_token_text(const struct tokenizer *t, int32_t token, char out[2 * TOKEN_TEXT_MAX])
+/* Of a token by itself, perhaps a part of a character; a special one has its name. */
+static size_t token_text(const struct tokenizer *t, int32_t token, char out[2 * TOKEN_TEXT_MAX])
 {
     struct token_cursor alone = {.started = true};
-    size_t n = tokenizer_decode(t, &alone, token, out);
-    return n + tokenizer_flush(&alone, out + n);
+    size_t n = 0;
+    const char *name = tokenizer_special_text(t, token, &n);
+    if (name) {
+        memcpy(out, name, n);
+        return n;
+    }
+    n = tokenizer_decode(t, &alone, token, out);
+    memcpy(out + n, alone.held, alone.n_held);
+    return n + alone.n_held;
 }
 
 static bool set_text(struct details *d, const struct tokenizer *t, struct token_text *out,
@@ -40,7 +48,7 @@ static bool set_text(struct details *d, const struct tokenizer *t, struct token_
     }
     char *at = c->data + c->n;
     *out = (struct token_text){.text = at, .token = token, .logprob = logprob};
-    out->bytes = output_token_text(t, token, at);
+    out->bytes = token_text(t, token, at);
     c->n += out->bytes;
     return true;
 }
@@ -116,6 +124,7 @@ enum status output_open(struct output *o, const struct tokenizer *t, const struc
     /* What continues a text keeps its leading blank; an answer in a chat does not. */
     o->cursor.started = (!r->chat.messages && !r->chat_prompt) || r->chat.continue_final;
     o->keep_ids = r->return_ids;
+    o->show_specials = r->show_specials;
     o->min_tokens = r->params.min_tokens;
     if (r->n_stops == 0)
         return OK;
@@ -156,10 +165,18 @@ static bool keep_id(struct output *o, int32_t token)
 void output_token(struct output *o, int32_t token, const struct picked *p)
 {
     char text[TOKEN_TEXT_MAX];
+    size_t bytes = 0;
     if (o->stopped)
         return;
     o->n_seen++;
-    show(o, text, tokenizer_decode(o->tokenizer, &o->cursor, token, text));
+    const char *name =
+        o->show_specials ? tokenizer_special_text(o->tokenizer, token, &bytes) : NULL;
+    if (name)
+        show(o, text, tokenizer_flush(&o->cursor, text));
+    else
+        bytes = tokenizer_decode(o->tokenizer, &o->cursor, token, text);
+    if (!o->stopped)
+        show(o, name ? name : text, bytes);
     if (o->keep_ids && !keep_id(o, token))
         o->failed = true;
     if (p && !o->stopped && !details_add(&o->detail, o->tokenizer, token, p))

@@ -34,6 +34,7 @@ struct output {
     int32_t n_seen;     /* tokens of the whole answer */
     int32_t min_tokens; /* before so many no stop string counts */
     bool keep_ids;
+    bool show_specials;
     bool stopped; /* a stop string is complete: the answer has ended */
     bool failed;  /* memory ran out: the answer is not whole */
 };
@@ -50,9 +51,7 @@ void output_end(struct output *o);
 /* What was there has been written. */
 void output_sent(struct output *o);
 
-/* Appends the text of these tokens. */
+/* Appends the text of these tokens, without the special ones. */
 void output_decode(struct buf *out, const struct tokenizer *t, const int32_t *ids, size_t n);
-/* Text of a token by itself, as log-probabilities show it: perhaps a part of a character. */
-size_t output_token_text(const struct tokenizer *t, int32_t token, char out[2 * TOKEN_TEXT_MAX]);
 
 #endif

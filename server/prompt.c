@@ -1,5 +1,6 @@
 #include "server/prompt.h"
 
+#include "server/output.h"
 #include "server/reply.h"
 
 #include <stdio.h>
@@ -146,6 +147,27 @@ enum status prompt_encode(struct prompt_ids *out, const struct served *m,
     if (s == OK)
         truncate_left(out, m, r);
     return s;
+}
+
+enum status prompt_tell(struct buf *out, const struct served *m, const struct gen_request *r,
+                        const struct prompt_ids *p)
+{
+    struct details strings = {.room = 0};
+    struct buf text = {.data = NULL};
+    struct told t = {.ids = p->ids, .n_ids = p->n, .context = m->info.context_max};
+    bool fine = true;
+    for (size_t i = 0; r->want_strings && i < p->n && fine; i++)
+        fine = details_add(&strings, m->tokenizer, p->ids[i], NULL);
+    if (!r->chat.messages && !r->prompt->text)
+        output_decode(&text, m->tokenizer, p->ids, p->n);
+    t.strings = strings.list;
+    t.text = text.data;
+    t.bytes = text.n;
+    r->wire->tell(out, r, &t);
+    fine = fine && !text.failed && !out->failed;
+    details_free(&strings);
+    buf_free(&text);
+    return fine ? OK : E_NOMEM;
 }
 
 void prompt_params(struct sched_params *p, const struct served *m, const struct gen_request *r,

@@ -25,6 +25,10 @@ int32_t prompt_count(const struct gen_request *r);
 enum status prompt_encode(struct prompt_ids *out, const struct served *m,
                           const struct gen_request *r, int32_t i, struct api_error *err) MUST_CHECK;
 
+/* The answer to a request that generates nothing. E_NOMEM. */
+enum status prompt_tell(struct buf *out, const struct served *m, const struct gen_request *r,
+                        const struct prompt_ids *p) MUST_CHECK;
+
 /* What the request left open: the model's own generation_config where the format has no
  * defaults of its own, a random seed, and what of the context the prompt leaves. */
 void prompt_params(struct sched_params *p, const struct served *m, const struct gen_request *r,

@@ -160,6 +160,15 @@ static void log_end(const struct stream *st)
               st->branch[0].timing.first_ns);
 }
 
+/* The piece is the answer. */
+static void send_whole(struct stream *st, int32_t n_prompt, uint64_t first_ns)
+{
+    reply_whole(&st->x, st->conn, 200, st->gen.wire->whole_type, NULL, &st->piece);
+    reply_log(&st->x, 200, n_prompt, st->answer.completion_tokens, first_ns);
+    st->conn = NULL;
+    stream_maybe_free(st);
+}
+
 static void respond_whole(struct stream *st)
 {
     if (!all_well(st)) {
@@ -173,10 +182,7 @@ static void respond_whole(struct stream *st)
         refuse_with(st, API_ENGINE);
         return;
     }
-    reply_whole(&st->x, st->conn, 200, st->gen.wire->whole_type, NULL, &st->piece);
-    log_end(st);
-    st->conn = NULL;
-    stream_maybe_free(st);
+    send_whole(st, st->answer.prompt_tokens, st->branch[0].timing.first_ns);
 }
 
 static void pump(struct stream *st);
@@ -428,6 +434,8 @@ static void work_tokenize(uv_work_t *work)
     for (; st->n_prompts < n && st->status == OK; st->n_prompts++)
         st->status = prompt_encode(&st->prompt[st->n_prompts], st->served, &st->gen, st->n_prompts,
                                    &st->err);
+    if (st->status == OK && st->gen.wire->tell)
+        st->status = prompt_tell(&st->piece, st->served, &st->gen, st->prompt);
 }
 
 /* What a worker has left behind decides how it goes on; false: it does not. */
@@ -456,7 +464,11 @@ static bool worker_done(struct stream *st, int cancelled)
 static void after_tokenize(uv_work_t *work, int cancelled)
 {
     struct stream *st = CONTAINER_OF(work, struct stream, work);
-    if (worker_done(st, cancelled))
+    if (!worker_done(st, cancelled))
+        return;
+    if (st->gen.wire->tell)
+        send_whole(st, (int32_t)st->prompt->n, 0);
+    else
         submit(st);
 }
 
@@ -507,7 +519,7 @@ static void admit(struct stream *st)
         refuse_with(st, API_TOO_LONG);
         return;
     }
-    if (has_place(st))
+    if (st->gen.wire->tell || has_place(st))
         start_worker(st, work_tokenize, after_tokenize);
 }
 

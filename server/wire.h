@@ -143,8 +143,8 @@ struct told {
     const int32_t *ids; /* [n_ids] */
     size_t n_ids;
     int32_t context;
-    const struct token_text *string; /* [n_ids] with want_strings, else NULL */
-    const char *text;                /* of the ids, where the prompt came as ids */
+    struct detail_list strings; /* [n_ids] with want_strings */
+    const char *text;           /* of the ids, where the prompt came as ids */
     size_t bytes;
 };
 
@@ -196,7 +196,7 @@ struct wire {
     enum status (*parse)(struct gen_request *out, const char *body, size_t bytes,
                          struct api_error *err);
     /* A format whose requests generate nothing has this and none of the next four. */
-    void (*tell)(struct buf *out, const struct told *t);
+    void (*tell)(struct buf *out, const struct gen_request *r, const struct told *t);
     /* What stands before the first delta of a stream; NULL: nothing. */
     void (*begin)(struct buf *out, const struct gen_request *r, struct answer *a);
     /* What is new of one choice; the last one has its finish. */

@@ -48,7 +48,7 @@ static void check_sampling(const struct sampling *s)
 
 static void check_prompt(const struct gen_prompt *p)
 {
-    must((p->text != NULL) != (p->n_ids > 0));
+    must(!p->text || p->n_ids == 0);
     if (p->text)
         must(is_text(p->text, p->bytes));
     for (size_t i = 0; i < p->n_ids; i++)
@@ -178,8 +178,11 @@ static bool try_file(const char *text, size_t bytes)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct wire *const wires[] = {&wire_chat, &wire_completions, &wire_workers_rest,
-                                               &wire_workers_binding};
+    static const struct wire *const wires[] = {
+        &wire_chat,         &wire_completions,     &wire_messages,
+        &wire_count_tokens, &wire_responses,       &wire_workers_rest,
+        &wire_tokenize,     &wire_workers_binding, &wire_detokenize,
+    };
     const char *text = (const char *)data;
     bool good = try_request(text, size);
     must(try_file(text, size) || !good);

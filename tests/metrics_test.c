@@ -137,7 +137,7 @@ static void form(void **state)
     (void)state;
     struct metrics m;
     struct buf out = {0};
-    char seen[8192] = "";
+    static char seen[16384] = "";
     metrics_init(&m);
     metrics_http(&m, "/x", "GET", 200);
     write_all(&out, &m);
