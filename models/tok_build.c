@@ -255,7 +255,7 @@ static bool blank_inside(const struct vocab *v, uint32_t id)
 
 void build_cuts(struct tokenizer *t)
 {
-    t->cut_words = t->blanks && (t->blank_id >= 0 || t->byte_fallback);
+    t->cut_words = !t->byte_level && (t->blank_id >= 0 || t->byte_fallback);
     for (uint32_t i = 0; i <= t->merges.mask && t->cut_words; i++) {
         const struct merge *m = &t->merges.slot[i];
         t->cut_words = m->rank == TOK_NO_RANK || !blank_inside(&t->vocab, m->result);

@@ -92,21 +92,69 @@ enum tok_prefix {
     PREFIX_FIRST,   /* unless there is one, and only at the beginning of the sequence */
 };
 
+/* One step of cutting text into words. */
+enum cut_kind { CUT_PATTERN, CUT_REGEX, CUT_DIGIT, CUT_PUNCTUATION, CUT_TEXT };
+
+/* What becomes of a match: a piece, nothing, a part of the gap before or behind it, or
+ * one piece with the matches that touch it. */
+enum cut_way { CUT_ISOLATED, CUT_REMOVED, CUT_WITH_PREVIOUS, CUT_WITH_NEXT, CUT_CONTIGUOUS };
+
+enum { TOK_STEPS_MAX = 8, STEP_TEXT_MAX = 32 };
+
+struct tok_regex;
+
+struct cut_step {
+    enum cut_kind kind;
+    enum cut_way way;
+    enum tok_pattern pattern; /* of CUT_PATTERN */
+    struct tok_regex *regex;  /* of CUT_REGEX */
+    char text[STEP_TEXT_MAX]; /* of CUT_TEXT */
+    uint32_t text_bytes;
+    bool invert; /* gaps are the matches */
+};
+
+/* One step of making text over before it is cut. */
+enum norm_kind {
+    NORM_NFC,
+    NORM_NFD,
+    NORM_NFKC,
+    NORM_NFKD,
+    NORM_LOWER,
+    NORM_STRIP,
+    NORM_PREPEND,
+    NORM_REPLACE,
+    NORM_REGEX,
+};
+
+struct norm_step {
+    enum norm_kind kind;
+    bool left; /* NORM_STRIP */
+    bool right;
+    struct tok_regex *regex;  /* NORM_REGEX */
+    char from[STEP_TEXT_MAX]; /* NORM_REPLACE */
+    char to[STEP_TEXT_MAX];   /* and NORM_REGEX, NORM_PREPEND */
+    uint32_t from_bytes;
+    uint32_t to_bytes;
+};
+
 struct tokenizer {
     struct vocab vocab;
     struct merges merges;
     int32_t byte_id[256]; /* piece of a byte; -1: none */
     struct added_set added;
     int32_t bos;
-    int32_t unk;      /* -1: none */
-    int32_t blank_id; /* piece of U+2581; -1: none */
-    enum tok_pattern pattern;
+    int32_t unk;                        /* -1: none */
+    int32_t blank_id;                   /* piece of U+2581; -1: none */
+    struct cut_step cut[TOK_STEPS_MAX]; /* [n_cuts] */
+    uint32_t n_cuts;
+    struct norm_step norm[TOK_STEPS_MAX]; /* [n_norms] */
+    uint32_t n_norms;
+    uint32_t growth; /* a byte of text becomes at most so many */
     enum tok_prefix prefix;
     bool byte_level;    /* pieces are bytes in GPT-2's alphabet; else SentencePiece's way */
     bool byte_fallback; /* characters without a piece become <0x..> */
     bool fuse_unk;
     bool ignore_merges; /* a word that is a piece is that piece */
-    bool digits_alone;  /* every number character is a word */
     bool space_first;   /* byte-level: a space goes in front of a text that has none */
     bool blanks;        /* ' ' is encoded as U+2581 */
     bool blanks_out;    /* U+2581 is decoded as ' ' */
@@ -235,8 +283,66 @@ bool added_stands_alone(const char *p, size_t bytes, const char *begin, const ch
 const char *blanks_back(const char *p, const char *begin);
 const char *blanks_on(const char *p, const char *end);
 
-/* tok_norm.c: \w of regular expressions. */
+/* tok_norm.c: \w of regular expressions; ASCII punctuation and the categories P. */
 bool is_word_char(uint32_t cp);
+bool is_punctuation(uint32_t cp);
+
+struct regex_run;
+
+/* Zero-initialised; what it holds is kept for the next text. */
+struct norm_buf {
+    char *text; /* [n] the result */
+    char *spare;
+    int32_t *points; /* scratch of NFC and its kin */
+    size_t n;
+    size_t cap;
+    size_t spare_cap;
+    size_t points_cap;
+    struct regex_run **run;
+};
+
+/* All steps, from text to buf->text. E_NOMEM; E_INVALID: a pattern ran out of limits. */
+enum status tok_normalize(const struct tokenizer *t, const char *text, size_t bytes,
+                          struct norm_buf *buf) MUST_CHECK;
+void norm_buf_free(struct norm_buf *buf);
+
+/* tok_regex.c. A run is memory and limits for all searches in one text; *run NULL at first. */
+enum status regex_compile(struct tok_regex **out, const char *pattern,
+                          const struct complaint *c) MUST_CHECK;
+void regex_free(struct tok_regex *r);
+/* The first match from byte `from` on; none: out->begin == in->bytes, out->end beyond it.
+ * E_INVALID: the limits ended the search. */
+enum status regex_find(struct regex_run **run, const struct tok_regex *r, const struct tok_text *in,
+                       size_t from, struct text_range *out) MUST_CHECK;
+void regex_run_free(struct regex_run *run);
+
+/* tok_pre.c: known expressions get their own code, others PCRE2. */
+enum status cut_by_regex(struct cut_step *cut, const char *regex,
+                         const struct complaint *c) MUST_CHECK;
+
+/* tok_cut.c: the pieces of one step, one after the other. */
+struct segment {
+    const char *begin; /* NULL: none */
+    const char *end;
+    bool match;
+};
+
+struct cutter {
+    const struct cut_step *step;
+    const char *begin;
+    const char *end;
+    const char *at;    /* segments up to here were given out */
+    const char *match; /* when found: the next match; both the end: none */
+    const char *match_end;
+    struct segment held; /* looked at, not given out */
+    bool found;
+    struct regex_run **run; /* set by the caller */
+    uint64_t *work;         /* also */
+};
+
+void cutter_begin(struct cutter *k, const struct cut_step *step, const char *p, const char *end);
+/* *begin NULL: no more. */
+enum status cutter_next(struct cutter *k, const char **begin, const char **end) MUST_CHECK;
 
 /* tok_split.c: end of the word that begins at p < end. Every character looked at adds
  * one to *work. */

@@ -34,40 +34,6 @@ bool split_pattern(const char *regex, enum tok_pattern *out)
     return false;
 }
 
-/* Names of tokenizer.ggml.pre. */
-static const struct named_pattern {
-    const char *name;
-    enum tok_pattern pattern;
-    bool digits_alone;
-    bool ignore_merges;
-    bool adds_bos;
-} named_patterns[] = {
-    {"llama3", PATTERN_LLAMA3, false, true, true},
-    {"llama-v3", PATTERN_LLAMA3, false, true, true},
-    {"llama-bpe", PATTERN_LLAMA3, false, true, true},
-    {"gpt-2", PATTERN_GPT2, false, false, false},
-    {"qwen2", PATTERN_QWEN2, false, false, false},
-    {"deepseek-r1-qwen", PATTERN_QWEN2, false, false, false},
-    {"smollm", PATTERN_GPT2, true, false, false},
-};
-
-enum status tok_pre_named(struct tokenizer *t, const char *name, bool *adds_bos,
-                          const struct complaint *c)
-{
-    char quoted[TOK_QUOTE_MAX];
-    for (size_t i = 0; i < ARRAY_LEN(named_patterns); i++) {
-        const struct named_pattern *n = &named_patterns[i];
-        if (strcmp(n->name, name) != 0)
-            continue;
-        t->pattern = n->pattern;
-        t->digits_alone = n->digits_alone;
-        t->ignore_merges = n->ignore_merges;
-        *adds_bos = n->adds_bos;
-        return OK;
-    }
-    return complain(c, E_UNSUPPORTED, "pre-tokenizer \"%s\" is not known", tok_quote(quoted, name));
-}
-
 struct scan {
     const char *end;
     uint64_t *work;

@@ -9,10 +9,8 @@
  * types; here every chain that Llama-family models use is recognised, and any other is
  * refused: a step left out silently would give the model a language it never saw. */
 
-enum { STEPS_MAX = 8 };
-
 struct steps {
-    const cJSON *step[STEPS_MAX]; /* [n] */
+    const cJSON *step[TOK_STEPS_MAX]; /* [n] */
     int n;
 };
 
@@ -67,8 +65,8 @@ static enum status steps_of(struct steps *out, const cJSON *root, const char *na
         return complain(c, E_FORMAT, "%s: a Sequence without %s", name, list_key);
     cJSON_ArrayForEach(item, list)
     {
-        if (out->n == STEPS_MAX)
-            return complain(c, E_UNSUPPORTED, "%s: more than %d steps", name, STEPS_MAX);
+        if (out->n == TOK_STEPS_MAX)
+            return complain(c, E_UNSUPPORTED, "%s: more than %d steps", name, TOK_STEPS_MAX);
         out->step[out->n++] = item;
     }
     return OK;
@@ -107,28 +105,130 @@ enum status tok_steps_style(struct tokenizer *t, const cJSON *root, const struct
     return OK;
 }
 
-/* Prepend puts a blank in front of every text, Replace makes spaces blanks. */
+/* --- normalizer --- */
+
+/* A short text of a step. */
+static enum status short_text(const cJSON *step, const char *key, char out[STEP_TEXT_MAX],
+                              uint32_t *bytes, const struct complaint *c)
+{
+    const char *text = NULL;
+    enum status s = field_string(step, key, &text, c);
+    if (s)
+        return s;
+    if (!text || strlen(text) >= STEP_TEXT_MAX)
+        return complain(c, E_UNSUPPORTED, "a step's \"%s\" is missing or longer than %d bytes", key,
+                        STEP_TEXT_MAX - 1);
+    *bytes = (uint32_t)strlen(text);
+    memcpy(out, text, *bytes + 1);
+    return OK;
+}
+
+static enum status read_replace(struct norm_step *out, const cJSON *step, const struct complaint *c)
+{
+    const cJSON *pattern = json_get(step, "pattern");
+    const char *regex = NULL;
+    enum status s = short_text(step, "content", out->to, &out->to_bytes, c);
+    if (s)
+        return s;
+    if (!cJSON_IsObject(pattern))
+        return complain(c, E_FORMAT, "normalizer: a Replace without a pattern");
+    s = field_string(pattern, "Regex", &regex, c);
+    if (s)
+        return s;
+    out->kind = regex ? NORM_REGEX : NORM_REPLACE;
+    if (regex)
+        return regex_compile(&out->regex, regex, c);
+    s = short_text(pattern, "String", out->from, &out->from_bytes, c);
+    if (s == OK && out->from_bytes == 0)
+        s = complain(c, E_FORMAT, "normalizer: a Replace of nothing");
+    return s;
+}
+
+/* How many bytes one byte may become. */
+static uint32_t growth_of(const struct norm_step *step)
+{
+    switch (step->kind) {
+    case NORM_NFC:
+    case NORM_NFD:
+        return 3;
+    case NORM_NFKC:
+    case NORM_NFKD:
+        return 11;
+    case NORM_LOWER:
+        return 2;
+    case NORM_REPLACE:
+        return 1 + step->to_bytes / step->from_bytes;
+    case NORM_REGEX:
+        return 1 + step->to_bytes;
+    case NORM_STRIP:
+    case NORM_PREPEND:
+        break;
+    }
+    return 1;
+}
+
+static enum status read_norm_step(struct norm_step *out, const cJSON *step,
+                                  const struct complaint *c)
+{
+    static const struct {
+        const char *type;
+        enum norm_kind kind;
+    } plain[] = {{"NFC", NORM_NFC},   {"NFD", NORM_NFD},         {"NFKC", NORM_NFKC},
+                 {"NFKD", NORM_NFKD}, {"Lowercase", NORM_LOWER}, {"Strip", NORM_STRIP}};
+    for (size_t i = 0; i < ARRAY_LEN(plain); i++) {
+        if (!is_type(step, plain[i].type))
+            continue;
+        out->kind = plain[i].kind;
+        enum status s = flag(step, "strip_left", true, &out->left, c);
+        return s ? s : flag(step, "strip_right", true, &out->right, c);
+    }
+    if (is_type(step, "Replace"))
+        return read_replace(out, step, c);
+    if (!is_type(step, "Prepend"))
+        return refuse(c, "normalizer", step);
+    out->kind = NORM_PREPEND;
+    return short_text(step, "prepend", out->to, &out->to_bytes, c);
+}
+
+/* SentencePiece's blanks at the end of the list, " " to U+2581 and one in front, are no
+ * steps but a way to encode: nothing has to be copied then. */
+static bool fold_blanks(struct tokenizer *t, const struct norm_step *last)
+{
+    bool blank = last->to_bytes == BLANK_BYTES && memcmp(last->to, BLANK, BLANK_BYTES) == 0;
+    if (t->byte_level || t->n_cuts || !blank)
+        return false;
+    if (last->kind == NORM_REPLACE && last->from_bytes == 1 && last->from[0] == ' ') {
+        t->blanks = true;
+        return true;
+    }
+    if (last->kind != NORM_PREPEND || t->prefix != PREFIX_NONE)
+        return false;
+    t->prefix = PREFIX_ALWAYS;
+    return true;
+}
+
 static enum status read_normalizer(struct tokenizer *t, const cJSON *root,
                                    const struct complaint *c)
 {
+    enum { GROWTH_MAX = 64 };
     struct steps steps;
     enum status s = steps_of(&steps, root, "normalizer", "normalizers", c);
+    for (int i = 0; i < steps.n && s == OK; i++)
+        s = read_norm_step(&t->norm[t->n_norms++], steps.step[i], c);
     if (s)
         return s;
-    for (int i = 0; i < steps.n; i++) {
-        const cJSON *step = steps.step[i];
-        bool prepend = is_type(step, "Prepend") && is_text(step, "prepend", BLANK);
-        bool replace = is_type(step, "Replace") && is_text(step, "content", BLANK) &&
-                       is_text(json_get(step, "pattern"), "String", " ");
-        if (t->byte_level || (!prepend && !replace))
-            return refuse(c, "normalizer", step);
-        if (prepend)
-            t->prefix = PREFIX_ALWAYS;
-        else
-            t->blanks = true;
+    while (t->n_norms && fold_blanks(t, &t->norm[t->n_norms - 1]))
+        t->n_norms--;
+    for (uint32_t i = 0; i < t->n_norms; i++) {
+        t->growth *= growth_of(&t->norm[i]);
+        if (t->growth > GROWTH_MAX)
+            return complain(c, E_UNSUPPORTED, "normalizer: a text could grow more than %d times",
+                            GROWTH_MAX);
     }
     return OK;
 }
+
+/* --- pre_tokenizer --- */
 
 static enum status read_metaspace(struct tokenizer *t, const cJSON *step, const struct complaint *c)
 {
@@ -149,35 +249,64 @@ static enum status read_metaspace(struct tokenizer *t, const cJSON *step, const 
     return flag(step, "split", true, &t->cut_blanks, c);
 }
 
-static enum status read_pre_blanks(struct tokenizer *t, const struct steps *steps,
-                                   const struct complaint *c)
+static enum status read_way(struct cut_step *cut, const cJSON *step, const struct complaint *c)
 {
-    if (steps->n == 0)
-        return OK;
-    const cJSON *step = steps->step[0];
-    bool plain = steps->n == 1 && is_type(step, "Metaspace") && t->prefix == PREFIX_NONE;
-    if (!plain || (json_get(step, "replacement") && !is_text(step, "replacement", BLANK)))
-        return refuse(c, "pre_tokenizer", step);
-    return read_metaspace(t, step, c);
+    static const struct {
+        const char *name;
+        enum cut_way way;
+    } ways[] = {{"Isolated", CUT_ISOLATED},
+                {"Removed", CUT_REMOVED},
+                {"MergedWithPrevious", CUT_WITH_PREVIOUS},
+                {"MergedWithNext", CUT_WITH_NEXT},
+                {"Contiguous", CUT_CONTIGUOUS}};
+    for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+        if (is_text(step, "behavior", ways[i].name)) {
+            cut->way = ways[i].way;
+            return OK;
+        }
+    }
+    return refuse(c, "pre_tokenizer", step);
 }
 
-/* The expression covers every text, so matches kept apart and gaps removed are the same. */
 static enum status read_split(struct tokenizer *t, const cJSON *step, const struct complaint *c)
 {
-    bool invert;
-    enum status s = flag(step, "invert", false, &invert, c);
+    struct cut_step *cut = &t->cut[t->n_cuts++];
+    const cJSON *pattern = json_get(step, "pattern");
+    const char *regex = NULL;
+    enum status s = read_way(cut, step, c);
+    if (s == OK)
+        s = flag(step, "invert", false, &cut->invert, c);
     if (s)
         return s;
-    bool apart =
-        is_text(step, "behavior", "Isolated") || (is_text(step, "behavior", "Removed") && invert);
-    if (!apart || t->pattern != PATTERN_ALL)
-        return refuse(c, "pre_tokenizer", step);
-    const char *regex = text_of(json_get(step, "pattern"), "Regex");
-    if (split_pattern(regex, &t->pattern))
-        return OK;
-    char quoted[TOK_QUOTE_MAX];
-    return complain(c, E_UNSUPPORTED, "pre_tokenizer: unknown pattern \"%s\"",
-                    tok_quote(quoted, regex));
+    if (!cJSON_IsObject(pattern))
+        return complain(c, E_FORMAT, "pre_tokenizer: a Split without a pattern");
+    s = field_string(pattern, "Regex", &regex, c);
+    if (s)
+        return s;
+    if (regex)
+        return cut_by_regex(cut, regex, c);
+    cut->kind = CUT_TEXT;
+    s = short_text(pattern, "String", cut->text, &cut->text_bytes, c);
+    if (s == OK && cut->text_bytes == 0)
+        s = complain(c, E_FORMAT, "pre_tokenizer: a Split at nothing");
+    return s;
+}
+
+static enum status read_digits(struct tokenizer *t, const cJSON *step, const struct complaint *c)
+{
+    bool each;
+    enum status s = flag(step, "individual_digits", false, &each, c);
+    t->cut[t->n_cuts++] =
+        (struct cut_step){.kind = CUT_DIGIT, .way = each ? CUT_ISOLATED : CUT_CONTIGUOUS};
+    return s;
+}
+
+static enum status read_punctuation(struct tokenizer *t, const cJSON *step,
+                                    const struct complaint *c)
+{
+    struct cut_step *cut = &t->cut[t->n_cuts++];
+    *cut = (struct cut_step){.kind = CUT_PUNCTUATION, .way = CUT_ISOLATED};
+    return json_get(step, "behavior") ? read_way(cut, step, c) : OK;
 }
 
 static enum status read_byte_level(struct tokenizer *t, const cJSON *step, bool alone,
@@ -189,36 +318,39 @@ static enum status read_byte_level(struct tokenizer *t, const cJSON *step, bool 
         s = flag(step, "add_prefix_space", true, &t->space_first, c);
     if (s)
         return s;
-    if ((regex && t->pattern != PATTERN_ALL) || (t->space_first && !alone))
+    if (t->space_first && !alone)
         return refuse(c, "pre_tokenizer", step);
     if (regex)
-        t->pattern = PATTERN_GPT2;
+        t->cut[t->n_cuts++] = (struct cut_step){.kind = CUT_PATTERN, .pattern = PATTERN_GPT2};
     return OK;
 }
 
-static enum status read_pre_bytes(struct tokenizer *t, const struct steps *steps,
-                                  const struct complaint *c)
+/* ByteLevel comes last: what would come behind it sees GPT-2's letters, not the text. */
+static enum status read_pre(struct tokenizer *t, const cJSON *root, const struct complaint *c)
 {
-    for (int i = 0; i < steps->n; i++) {
-        const cJSON *step = steps->step[i];
-        bool last = i == steps->n - 1;
-        enum status s;
-        if (is_type(step, "ByteLevel") && last) {
-            s = read_byte_level(t, step, steps->n == 1, c);
-        } else if (is_type(step, "Split") && !last) {
+    struct steps steps;
+    enum status s = steps_of(&steps, root, "pre_tokenizer", "pretokenizers", c);
+    for (int i = 0; i < steps.n && s == OK; i++) {
+        const cJSON *step = steps.step[i];
+        bool last = i == steps.n - 1;
+        bool blank = !json_get(step, "replacement") || is_text(step, "replacement", BLANK);
+        if (is_type(step, "Split"))
             s = read_split(t, step, c);
-        } else if (is_type(step, "Digits") && i == 0 && !last) {
-            s = flag(step, "individual_digits", false, &t->digits_alone, c);
-            if (s == OK && !t->digits_alone)
-                s = refuse(c, "pre_tokenizer", step);
-        } else {
+        else if (is_type(step, "Digits"))
+            s = read_digits(t, step, c);
+        else if (is_type(step, "Punctuation"))
+            s = read_punctuation(t, step, c);
+        else if (is_type(step, "ByteLevel") && last)
+            s = read_byte_level(t, step, steps.n == 1, c);
+        else if (is_type(step, "Metaspace") && steps.n == 1 && blank)
+            s = read_metaspace(t, step, c);
+        else
             s = refuse(c, "pre_tokenizer", step);
-        }
-        if (s)
-            return s;
     }
-    return OK;
+    return s;
 }
+
+/* --- decoder --- */
 
 static enum status read_decoder(struct tokenizer *t, const cJSON *root, const struct complaint *c)
 {
@@ -256,16 +388,12 @@ static enum status read_decoder(struct tokenizer *t, const cJSON *root, const st
     return OK;
 }
 
+/* The decoder looks at the prefix, the normalizer at what the pre_tokenizer left to do. */
 enum status tok_steps_text(struct tokenizer *t, const cJSON *root, const struct complaint *c)
 {
-    enum status s = read_normalizer(t, root, c);
-    if (s)
-        return s;
-    struct steps steps;
-    s = steps_of(&steps, root, "pre_tokenizer", "pretokenizers", c);
-    if (s)
-        return s;
-    s = t->byte_level ? read_pre_bytes(t, &steps, c) : read_pre_blanks(t, &steps, c);
+    enum status s = read_pre(t, root, c);
+    if (s == OK)
+        s = read_normalizer(t, root, c);
     return s ? s : read_decoder(t, root, c);
 }
 

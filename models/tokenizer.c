@@ -17,6 +17,10 @@
 /* A merge takes two symbols' places, an unknown character needs one per byte. */
 #define TEXT_BYTES_MAX ((size_t)1 << 29)
 
+/* What stands in front of a stretch of text once it is normalized: its blank and every
+ * step's text. */
+#define TEXT_GROWS_MAX (BLANK_BYTES + TOK_STEPS_MAX * STEP_TEXT_MAX)
+
 struct tokenizer *tok_alloc(void)
 {
     struct tokenizer *t = calloc(1, sizeof(*t));
@@ -25,6 +29,7 @@ struct tokenizer *tok_alloc(void)
     t->bos = -1;
     t->unk = -1;
     t->blank_id = -1;
+    t->growth = 1;
     memset(t->byte_id, 0xff, sizeof(t->byte_id)); /* -1 each */
     return t;
 }
@@ -66,6 +71,10 @@ void tokenizer_close(struct tokenizer *t)
     vocab_free(&t->vocab);
     merges_free(&t->merges);
     added_free(&t->added);
+    for (uint32_t i = 0; i < TOK_STEPS_MAX; i++) {
+        regex_free(t->cut[i].regex);
+        regex_free(t->norm[i].regex);
+    }
     free(t);
 }
 
@@ -103,10 +112,18 @@ size_t tokenizer_bound(const struct tokenizer *t, size_t bytes)
     /* Only a blank grows: one byte of text, three of a piece the vocabulary may lack. */
     size_t each = !t->byte_level && t->blank_id < 0 ? BLANK_BYTES : 1;
     size_t n;
-    if (!size_mul(bytes, each, &n) || !size_add(n, BLANK_BYTES, &n))
+    if (!size_mul(bytes, each * t->growth, &n) || !size_add(n, TEXT_GROWS_MAX, &n))
         return SIZE_MAX;
-    /* Added tokens of one byte leave no room for the blank behind each of them. */
-    if (t->added.n && t->added.shortest < 2 && !size_add(n, bytes, &n))
+    /* Added tokens of a few bytes leave no room for what is put in front of the text behind
+     * each of them. */
+    size_t gap = t->added.n ? (size_t)t->added.shortest + 1 : SIZE_MAX;
+    size_t more = bytes / gap;
+    if (!size_mul(more,
+                  t->n_norms ? TEXT_GROWS_MAX
+                  : gap > 2  ? 0
+                             : 2,
+                  &more) ||
+        !size_add(n, more, &n))
         return SIZE_MAX;
     return n;
 }
@@ -119,6 +136,8 @@ struct encoder {
     int32_t *ids;
     size_t ids_max;
     size_t n;
+    struct norm_buf norm;
+    struct regex_run *run;
     bool after_unk; /* the last symbol stands for a character without a piece */
 };
 
@@ -217,9 +236,8 @@ static bool wants_prefix(const struct tokenizer *t, const char *text, const char
     return false;
 }
 
-static enum status encode_blanks(struct encoder *e, const char *p, const char *end, bool first)
+static enum status encode_blanks(struct encoder *e, const char *p, const char *end, bool prefix)
 {
-    bool prefix = p < end && wants_prefix(e->t, p, end, first);
     while (p < end) {
         const char *next = word_end(e->t, p, end);
         enum status s = encode_word(e, p, next, prefix);
@@ -250,33 +268,42 @@ static enum status encode_bytes(struct encoder *e, const char *p, const char *en
     return finish_word(e);
 }
 
-/* Where a run without numbers, or one number, ends; all of it unless numbers stand alone. */
-static const char *digits_end(const struct encoder *e, const char *p, const char *end)
+static enum status encode_cut(struct encoder *e, const char *p, const char *end, bool prefix)
 {
-    if (!e->t->digits_alone)
-        return end;
-    const char *next = p;
-    if (char_class(utf8_next(&next)) == CHAR_NUMBER)
-        return next;
-    while (next < end) {
-        p = next;
-        if (char_class(utf8_next(&next)) == CHAR_NUMBER)
-            return p;
-    }
-    return end;
+    return e->t->byte_level ? encode_bytes(e, p, end) : encode_blanks(e, p, end, prefix);
 }
 
-static enum status encode_pattern(struct encoder *e, const char *p, const char *end)
+/* All steps of cutting: one cutter for each, those below work on the piece of the one
+ * above. */
+static enum status encode_pieces(struct encoder *e, const char *p, const char *end, bool prefix)
 {
-    while (p < end) {
-        const char *stop = digits_end(e, p, end);
-        while (p < stop) {
-            const char *next = split_word(e->t->pattern, p, stop, &e->bpe.work);
-            enum status s = encode_bytes(e, p, next);
-            if (s)
-                return s;
-            p = next;
+    struct cutter cutter[TOK_STEPS_MAX];
+    const struct tokenizer *t = e->t;
+    if (t->n_cuts == 0)
+        return encode_cut(e, p, end, prefix);
+    for (uint32_t i = 0; i < t->n_cuts; i++) {
+        cutter[i].run = &e->run;
+        cutter[i].work = &e->bpe.work;
+    }
+    uint32_t depth = 1;
+    cutter_begin(&cutter[0], &t->cut[0], p, end);
+    while (depth > 0) {
+        const char *from;
+        const char *to;
+        enum status s = cutter_next(&cutter[depth - 1], &from, &to);
+        if (s == OK && !from) {
+            depth--;
+            continue;
         }
+        if (s == OK && depth < t->n_cuts) {
+            cutter_begin(&cutter[depth], &t->cut[depth], from, to);
+            depth++;
+        } else if (s == OK) {
+            s = encode_cut(e, from, to, prefix);
+            prefix = false;
+        }
+        if (s)
+            return s;
     }
     return OK;
 }
@@ -289,7 +316,7 @@ static enum status encode_spaced(struct encoder *e, const char *text, size_t byt
         return E_NOMEM;
     copy[0] = ' ';
     memcpy(copy + 1, text, bytes);
-    enum status s = encode_pattern(e, copy, copy + bytes + 1);
+    enum status s = encode_pieces(e, copy, copy + bytes + 1, false);
     free(copy);
     return s;
 }
@@ -297,13 +324,19 @@ static enum status encode_spaced(struct encoder *e, const char *text, size_t byt
 /* A stretch of text without an added token in it. */
 static enum status encode_plain(struct encoder *e, const char *p, const char *end, bool first)
 {
+    const struct tokenizer *t = e->t;
+    if (p < end && t->n_norms) {
+        enum status s = tok_normalize(t, p, (size_t)(end - p), &e->norm);
+        if (s)
+            return s;
+        p = e->norm.text;
+        end = p + e->norm.n;
+    }
     if (p == end)
         return OK;
-    if (!e->t->byte_level)
-        return encode_blanks(e, p, end, first);
-    if (e->t->space_first && *p != ' ')
+    if (t->space_first && *p != ' ')
         return encode_spaced(e, p, (size_t)(end - p));
-    return encode_pattern(e, p, end);
+    return encode_pieces(e, p, end, !t->byte_level && wants_prefix(t, p, end, first));
 }
 
 /* How many bytes from `at` on are of the trusted range that holds it; *i moves up to it. */
@@ -360,8 +393,11 @@ enum status tok_encode(const struct tokenizer *t, struct encode_job *job)
     if (job->bytes > TEXT_BYTES_MAX || !ranges_are_sound(job) || !utf8_valid(job->text, job->bytes))
         return E_INVALID;
     struct encoder e = {.t = t, .ids = job->ids, .ids_max = job->ids_max, .n = job->n};
+    e.norm.run = &e.run;
     enum status s = encode_around(&e, job);
     bpe_free(&e.bpe);
+    norm_buf_free(&e.norm);
+    regex_run_free(e.run);
     job->work += e.bpe.work;
     if (s == OK)
         job->n = e.n;

@@ -98,4 +98,19 @@ command -v npm >/dev/null || install_missing npm
 suite "clients (OpenAI, Cloudflare, workerd)" clients
 suite "the Worker of deploy/worker" worker
 
+# Whether the independent implementations still say what tests/data keeps of them.
+oracle() {
+    local status=0 scratch="$root/build/oracle"
+    mkdir -p "$scratch"
+    cp "$root"/tests/oracle/* "$scratch"
+    if ! (cd "$scratch" && npm install --silent --no-audit --no-fund >&2); then
+        echo "skipped: npm cannot install the oracles"
+        return
+    fi
+    (cd "$scratch" && node tokenizers.mjs "$root/tests/data/tokenizers.json") || status=$?
+    return "$status"
+}
+
+suite "oracle (tokenizers)" oracle
+
 suite "emulated kernels (asan)" in_preset asan -L simt

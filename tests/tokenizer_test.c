@@ -588,10 +588,12 @@ static void long_runs(void **state)
     t = must_make(json);
     check_work(t);
     for (enum tok_pattern p = PATTERN_ALL; p <= PATTERN_QWEN2; p++) {
-        t->pattern = p;
+        t->cut[0].pattern = p;
         check_work(t);
     }
-    t->digits_alone = true;
+    t->cut[1] = t->cut[0];
+    t->cut[0] = (struct cut_step){.kind = CUT_DIGIT};
+    t->n_cuts = 2;
     check_work(t);
     tokenizer_close(t);
     free(json);
