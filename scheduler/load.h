@@ -33,7 +33,10 @@ struct sched_stats {
     uint64_t prefix_query_tokens;
     uint64_t prefix_hit_tokens;
     uint64_t preemptions;
-    bool failed; /* the device is lost: every submit is refused with E_DEVICE */
+    uint64_t cancels;       /* that found their request alive, */
+    uint64_t cancel_ns;     /* from the wish to the release of the blocks, summed */
+    uint64_t cancel_ns_max; /* and the longest */
+    bool failed;            /* the device is lost: every submit is refused with E_DEVICE */
 
     int64_t waiting_tokens;          /* prompt tokens left to compute of those that wait */
     int32_t seats;                   /* sequences that may run together */

@@ -10,6 +10,10 @@
  * A request is in the queue (no blocks) or on the running list, and moves between the two in
  * plan_rows.c alone. Here a step's rows become a batch, and its picks tokens.
  *
+ * Of several requests for one prompt the first computes its whole blocks, the others follow it:
+ * they enter the queue when the blocks are there. Where nothing else is shared the blocks are
+ * sealed under a salt of their own.
+ *
  * A step may be made while the one before it runs: a request then stands where that one will
  * leave it, with rows in flight and a token ahead that only the device knows. An end that
  * nobody can foresee shows one step late: the row made meanwhile is nobody's. Blocks go back
@@ -86,15 +90,14 @@ void plan_close(struct plan *p)
 /* Prompt tokens to compute, but for those that the prefix cache has now. */
 static int32_t prompt_left(const struct plan *p, const struct sched_req *r)
 {
-    if (!p->prefix_cache)
+    if (!plan_shares(p, r))
         return r->n;
     return r->n - p->info->block_tokens * blocks_known(p->blocks, r->prefix, r->tokens, r->n - 1);
 }
 
-void plan_add(struct plan *p, struct sched_req *r)
+static void enqueue(struct plan *p, struct sched_req *r)
 {
     uint64_t came = r->timing.submitted_ns;
-    r->arrival = p->arrivals++;
     r->n_left = prompt_left(p, r);
     r->is_long = r->n_left > p->rows_long;
     r->slo_ns = r->params.ttft_slo_ns ? r->params.ttft_slo_ns : p->slo_ns;
@@ -106,7 +109,63 @@ void plan_add(struct plan *p, struct sched_req *r)
         r->start_by = came + r->slo_ns - (own_ns < r->slo_ns ? own_ns : r->slo_ns);
     }
     queue_add(&p->queue, r);
+}
+
+/* Rows of a prompt that are whole blocks whatever comes after it. */
+static int32_t shared_rows(const struct plan *p, const struct sched_req *r)
+{
+    return (r->n_prompt - 1) / p->info->block_tokens * p->info->block_tokens;
+}
+
+static void follow(struct plan *p, struct sched_req *leader, struct sched_req *r)
+{
+    link_before(&leader->followers, &r->follow);
+    r->follows = true;
+    p->n_following++;
+}
+
+static struct sched_req *unfollow(struct plan *p, struct sched_req *r)
+{
+    link_remove(&r->follow);
+    r->follows = false;
+    p->n_following--;
+    return r;
+}
+
+static struct sched_req *follower(const struct sched_req *leader)
+{
+    struct link *first = leader->followers.next;
+    return first == &leader->followers ? NULL : CONTAINER_OF(first, struct sched_req, follow);
+}
+
+/* The shared blocks are there: everybody for himself now. */
+static void let_follow(struct plan *p, struct sched_req *leader)
+{
+    for (struct sched_req *r; (r = follower(leader));)
+        enqueue(p, unfollow(p, r));
+}
+
+/* It ends before they are: the next one leads. */
+static void pass_lead(struct plan *p, struct sched_req *leader)
+{
+    struct sched_req *r = follower(leader);
+    if (!r)
+        return;
+    enqueue(p, unfollow(p, r));
+    while (follower(leader))
+        follow(p, r, unfollow(p, follower(leader)));
+}
+
+void plan_add(struct plan *p, struct sched_req *r)
+{
+    r->arrival = p->arrivals++;
+    if (!p->prefix_cache && r->group)
+        r->prefix.salt = r->group;
     due_add(&p->due, r);
+    if (r->leader && shared_rows(p, r) > 0)
+        follow(p, r->leader, r);
+    else
+        enqueue(p, r);
     /* Of an only token there is nothing to judge. */
     if (req_goal(r) == 0)
         plan_end(p, r, SCHED_LENGTH);
@@ -149,13 +208,17 @@ void plan_give_blocks_back(struct plan *p, struct sched_req *r)
 void plan_end(struct plan *p, struct sched_req *r, enum sched_finish why)
 {
     assert(r->ending == SCHED_RUNNING);
-    if (r->running) {
+    pass_lead(p, r);
+    if (r->follows) {
+        unfollow(p, r);
+    } else if (r->running) {
         p->n_running--;
         link_remove(&r->queue);
+        queue_leave(&p->queue, r);
     } else {
         queue_remove(&p->queue, r);
+        queue_leave(&p->queue, r);
     }
-    queue_leave(&p->queue, r);
     if (p->stuck == r)
         p->stuck = NULL;
     plan_give_blocks_back(p, r);
@@ -247,7 +310,7 @@ int32_t plan_step(struct plan *p, uint64_t now, struct model_batch *b)
 static void seal_full(struct plan *p, struct sched_req *r)
 {
     int32_t block_tokens = p->info->block_tokens;
-    if (!p->prefix_cache)
+    if (!plan_shares(p, r))
         return;
     for (; (r->n_sealed + 1) * block_tokens <= r->n_cached; r->n_sealed++)
         blocks_seal(p->blocks, &r->prefix, r->tokens + r->n_sealed * block_tokens,
@@ -325,6 +388,8 @@ static void commit(struct plan *p, const struct step_seq *q, const struct picked
     r->n_flight -= q->n_rows;
     r->n_ahead -= q->draws;
     seal_full(p, r);
+    if (r->n_cached >= shared_rows(p, r))
+        let_follow(p, r);
     if (q->draws)
         accept(p, r, &picked[q->n_judged], now);
     else if (r->n_cached == r->n_max - 1)
@@ -419,7 +484,7 @@ const struct sched_stats *plan_stats(struct plan *p)
 {
     struct sched_stats *s = &p->stats;
     double token_ns = cost_read(&p->cost, 0);
-    s->waiting = p->queue.n_waiting;
+    s->waiting = p->queue.n_waiting + p->n_following;
     s->waiting_tokens = p->queue.n_tokens;
     s->running = p->n_running;
     s->seats = p->running_max;
@@ -445,6 +510,7 @@ bool plan_check(const struct plan *p)
                 r->n_sealed * p->info->block_tokens <= r->n_cached &&
                 r->n_table >= plan_blocks_for(p, req_done(r));
     }
+    sound = sound && p->n_following >= 0 && (p->n_following == 0 || !plan_idle(p));
     return sound && n_running == p->n_running && p->queue.n_waiting <= p->live_max &&
            queue_check(&p->queue) && blocks_check(p->blocks, n_refs);
 }

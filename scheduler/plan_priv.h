@@ -26,6 +26,7 @@ struct plan {
     struct link running;
     struct link news;
     int32_t n_running;
+    int32_t n_following; /* wait for the prompt of another one, not in the queue */
     int32_t n_yielded;
     int64_t n_reading; /* prompt tokens left after this step, of those that run */
     uint64_t arrivals;
@@ -61,6 +62,12 @@ static inline struct sched_req *plan_req_of(const struct link *queue)
 static inline int32_t plan_blocks_for(const struct plan *p, int32_t n_tokens)
 {
     return (n_tokens + p->info->block_tokens - 1) / p->info->block_tokens;
+}
+
+/* Its whole blocks are sealed and found again: for everybody, or within its group. */
+static inline bool plan_shares(const struct plan *p, const struct sched_req *r)
+{
+    return p->prefix_cache || r->group;
 }
 
 /* The cache will name what was sealed; nothing else of the work is kept. */

@@ -117,7 +117,7 @@ static bool is_long(const struct plan *p, const struct sched_req *r)
 static int32_t match(struct plan *p, struct sched_req *r)
 {
     int32_t block_tokens = p->info->block_tokens;
-    if (!p->prefix_cache || r->n_table != r->n_sealed)
+    if (!plan_shares(p, r) || r->n_table != r->n_sealed)
         return 0;
     /* The last row's logits are needed, and those of all rows that judge. */
     int32_t most = r->prompt_detail ? min32(r->n - 1, r->n_judged) : r->n - 1;
@@ -132,7 +132,7 @@ static int32_t match(struct plan *p, struct sched_req *r)
 /* Work saved after a preemption was done here before: that is no hit. */
 static void count_hit(struct plan *p, struct sched_req *r, int32_t n_tokens)
 {
-    if (r->n_preempted > 0)
+    if (r->n_preempted > 0 || !p->prefix_cache)
         return;
     r->timing.n_cached += n_tokens;
     p->stats.prefix_hit_tokens += (uint64_t)n_tokens;

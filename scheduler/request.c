@@ -194,7 +194,8 @@ static void copy_lists(struct sched_req *r, char *memory, const struct layout *l
 
 static void req_init(struct sched_req *r, const int32_t *prompt)
 {
-    struct link *const links[] = {&r->queue, &r->news, &r->inbox, &r->ready, &r->cancel};
+    struct link *const links[] = {&r->queue,  &r->news,      &r->inbox, &r->ready,
+                                  &r->cancel, &r->followers, &r->follow};
     for (size_t i = 0; i < ARRAY_LEN(links); i++)
         link_init(links[i]);
     memcpy(r->tokens, prompt, (size_t)r->n_prompt * sizeof(*prompt));

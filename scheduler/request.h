@@ -19,7 +19,9 @@ struct sched_req {
     /* Fixed at submit. */
     struct sched_params params; /* its lists are the request's own copies */
     int32_t n_prompt;
-    int32_t n_max; /* tokens at which the answer has reached its length */
+    uint64_t group;           /* several answers to one prompt; 0: the only one */
+    struct sched_req *leader; /* who computes that prompt; NULL: this one */
+    int32_t n_max;            /* tokens at which the answer has reached its length */
     int32_t seen_mask;
     int32_t n_ends;          /* the model's, unless ignored, then stop_token */
     const int32_t *end;      /* [n_ends] */
@@ -56,6 +58,9 @@ struct sched_req {
     struct sched_timing timing;
     struct link queue; /* waiting or running */
     struct link news;
+    struct link followers; /* of their group, until it has computed the shared blocks */
+    struct link follow;    /* among those of the leader */
+    bool follows;
     int32_t *tokens;              /* [n_max] prompt and answer in one log */
     int32_t *table;               /* [blocks of n_max tokens] KV blocks, in order */
     struct picked *detail;        /* [n_max - n_prompt], NULL when no logprobs are wanted */
@@ -68,6 +73,7 @@ struct sched_req {
     struct link ready;
     struct link cancel;
     bool cancelled;
+    uint64_t cancelled_ns;
     int32_t n_published;
     bool judged_published;
     bool held;     /* ended, but a step that has not come back still reads it */

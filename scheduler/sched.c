@@ -41,6 +41,9 @@ struct sched {
     uint64_t launched_ns;
     uint64_t back_ns;
     uint64_t step_ns;
+    uint64_t n_cancels;
+    uint64_t cancel_ns;
+    uint64_t cancel_ns_max;
     struct link held; /* ended requests that the step on its way reads, by queue */
     bool device_lost;
 
@@ -59,6 +62,7 @@ struct sched {
     /* The client's own. */
     struct sched_options limits;
     int32_t n_live;
+    uint64_t n_groups;
 };
 
 /* Engine side. */
@@ -143,6 +147,9 @@ static void publish(struct sched *s)
     s->stats = *plan_stats(s->plan);
     s->stats.step_ns = s->step_ns;
     s->stats.failed = s->device_lost;
+    s->stats.cancels = s->n_cancels;
+    s->stats.cancel_ns = s->cancel_ns;
+    s->stats.cancel_ns_max = s->cancel_ns_max;
     bool wake = s->wake_wanted && !link_alone(&s->ready);
     if (wake)
         s->wake_wanted = false;
@@ -167,6 +174,14 @@ static bool take_work(struct sched *s, struct link *inbox, struct link *cancels)
     return go_on;
 }
 
+/* Its blocks are free now. */
+static void count_cancel(struct sched *s, uint64_t ns)
+{
+    s->n_cancels++;
+    s->cancel_ns += ns;
+    s->cancel_ns_max = ns > s->cancel_ns_max ? ns : s->cancel_ns_max;
+}
+
 static void accept_work(struct sched *s, struct link *inbox, struct link *cancels)
 {
     while (!link_alone(inbox)) {
@@ -178,6 +193,7 @@ static void accept_work(struct sched *s, struct link *inbox, struct link *cancel
         struct sched_req *r = CONTAINER_OF(cancels->next, struct sched_req, cancel);
         link_remove(&r->cancel);
         plan_end(s->plan, r, SCHED_CANCELLED);
+        count_cancel(s, now_ns() - r->cancelled_ns);
     }
     if (s->device_lost)
         plan_fail_all(s->plan);
@@ -337,6 +353,17 @@ enum status sched_admit(struct sched *s, const struct sched_params *p, int32_t n
     return E_AGAIN;
 }
 
+static void form_group(struct sched *s, struct sched_req **r, int32_t n)
+{
+    if (n < 2)
+        return;
+    s->n_groups++;
+    for (int32_t i = 0; i < n; i++) {
+        r[i]->group = s->n_groups;
+        r[i]->leader = i > 0 ? r[0] : NULL;
+    }
+}
+
 static void hand_over(struct sched *s, struct sched_req **r, int32_t n)
 {
     uint64_t now = now_ns();
@@ -358,7 +385,7 @@ enum status sched_submit_many(struct sched *s, const struct sched_params *p, con
 {
     struct sched_params each = *p;
     enum status err = OK;
-    if (n < 1)
+    if (n < 1 || (n > 1 && p->max_new_tokens < 1))
         return E_INVALID;
     memset(out, 0, (size_t)n * sizeof(*out));
     if (engine_failed(s))
@@ -373,6 +400,7 @@ enum status sched_submit_many(struct sched *s, const struct sched_params *p, con
             out[i]->user = user[i];
     }
     if (!err) {
+        form_group(s, out, n);
         hand_over(s, out, n);
         return OK;
     }
@@ -395,6 +423,7 @@ void sched_cancel(struct sched *s, struct sched_req *r)
     pthread_mutex_lock(&s->mutex);
     if (!r->cancelled && r->finish == SCHED_RUNNING) {
         r->cancelled = true;
+        r->cancelled_ns = now_ns();
         link_before(&s->cancels, &r->cancel);
     }
     pthread_mutex_unlock(&s->mutex);

@@ -15,7 +15,7 @@ if(cmocka_FOUND)
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS unit)
   endforeach()
-  set_tests_properties(threads_test PROPERTIES LABELS threads)
+  set_tests_properties(threads_test engine_test PROPERTIES LABELS threads)
   # Its malloc fails when told to.
   target_link_options(conn_fault_test PRIVATE
                       LINKER:--wrap=malloc,--wrap=calloc,--wrap=realloc)
