@@ -221,7 +221,7 @@ static void decide_to_leave(struct storm *t, struct guest *g)
 /* One, or a few who want an answer to one prompt. */
 static void arrive(struct storm *t)
 {
-    struct guest *party[PARTY_MAX];
+    struct guest *party[PARTY_MAX] = {NULL};
     void *user[PARTY_MAX];
     struct sched_req *req[PARTY_MAX];
     int32_t n = 0;
