@@ -158,7 +158,7 @@ static enum status bind(struct binder *b, const char *prefix, const struct part 
 {
     char name[TENSOR_NAME_MAX];
     char spelled[TENSOR_NAME_MAX];
-    struct complaint c = complaint_in("model", b->err, b->err_size);
+    struct complaint c = complaint_in(weights_file(b->w, NULL), b->err, b->err_size);
     (void)snprintf(name, sizeof(name), "%s%s", prefix, p->name);
     const struct tensor *t = weights_find(b->w, name);
     const char *shown = weights_spelling(b->w, name, spelled);
@@ -225,13 +225,14 @@ static enum status bind_layer(struct binder *b, struct llama *l, int32_t index)
 /* Without its last layers a model still speaks, and nobody could tell why so badly. */
 static enum status refuse_more_layers(const struct binder *b)
 {
-    const struct complaint c = complaint_in("config.json", b->err, b->err_size);
-    char name[128];
+    const struct complaint c = complaint_in(weights_file(b->w, NULL), b->err, b->err_size);
+    char name[TENSOR_NAME_MAX];
+    char spelled[TENSOR_NAME_MAX];
     (void)snprintf(name, sizeof(name), "model.layers.%d.input_layernorm.weight", b->info->n_layers);
     if (!weights_find(b->w, name))
         return OK;
-    return complain(&c, E_FORMAT, "\"num_hidden_layers\" is %d, but there is a tensor \"%s\"",
-                    b->info->n_layers, name);
+    return complain(&c, E_FORMAT, "%d layers, but there is a tensor \"%s\"", b->info->n_layers,
+                    weights_spelling(b->w, name, spelled));
 }
 
 static enum status bind_all(struct binder *b, struct llama *l)

@@ -378,6 +378,8 @@ const char *weights_spelling(const struct weights *w, const char *name, char out
 
 const char *weights_file(const struct weights *w, const struct tensor *t)
 {
+    if (!t)
+        return w->is_gguf ? w->shard[0].name : "model";
     return w->shard[t->shard].name;
 }
 

@@ -49,6 +49,7 @@ void weights_close(struct weights *w); /* NULL is fine */
 
 /* NULL: there is none of that name. */
 const struct tensor *weights_find(const struct weights *w, const char *name);
+/* The file of a tensor; of none: what a line about the whole begins with. */
 const char *weights_file(const struct weights *w, const struct tensor *t);
 
 /* How the files of w spell a name. */
