@@ -17,8 +17,9 @@ if(cmocka_FOUND)
   endforeach()
   set_tests_properties(threads_test engine_test PROPERTIES LABELS threads)
   # Its malloc fails when told to.
-  target_link_options(conn_fault_test PRIVATE
-                      LINKER:--wrap=malloc,--wrap=calloc,--wrap=realloc)
+  foreach(name conn_fault_test serve_fault_test)
+    target_link_options(${name} PRIVATE LINKER:--wrap=malloc,--wrap=calloc,--wrap=realloc)
+  endforeach()
   # So does each call of OpenSSL.
   foreach(call SSL_new BIO_new SSL_read_ex SSL_write_ex SSL_shutdown)
     target_link_options(tls_fault_test PRIVATE LINKER:--wrap=${call})
