@@ -1,5 +1,7 @@
 #include "models/llama.h"
 
+#include "models/probe.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -339,7 +341,8 @@ void llama_take_scratch(struct llama *l, struct memory *mem, int32_t rows, int32
     size_t p = (size_t)picks;
     size_t dim = (size_t)f->dim;
     l->x = memory_take(mem, r, dim, sizeof(float));
-    l->wide = memory_take(mem, r, (size_t)larger(l->qkv_dim, 2 * f->hidden), sizeof(float));
+    int32_t wide = larger(larger(l->qkv_dim, 2 * f->hidden), f->dim);
+    l->wide = memory_take(mem, r, (size_t)wide, sizeof(float));
     l->att = memory_take(mem, r, (size_t)l->q_dim, sizeof(float));
     l->act = take_act(mem, l->act_kind, r, (size_t)larger(larger(f->dim, l->q_dim), f->hidden));
     l->picked = memory_take(mem, p, dim, sizeof(float));
@@ -381,32 +384,43 @@ void llama_take_kv(struct llama *l, struct memory *mem, int32_t n_blocks)
 static struct act input_of(const struct llama *l, const struct weight *w)
 {
     struct act a = l->act;
-    a.kind = w->act;
+    a.kind = l->probe ? NUM_F32 : w->act;
     return a;
 }
 
-static void forward_layer(const struct llama *l, struct ops *o, const struct llama_layer *y,
+static void multiply(struct llama *l, struct ops *o, float *y, struct llama_layer *layer,
+                     enum product which, int32_t rows, bool accumulate)
+{
+    if (l->probe)
+        probe_input(l->probe, l, o, layer, which, rows);
+    const struct weight *w = &layer->product[which];
+    struct act in = l->act;
+    in.kind = w->act;
+    o->linear(o, y, &in, w, rows, accumulate);
+}
+
+static void forward_layer(struct llama *l, struct ops *o, struct llama_layer *y,
                           const struct step_view *v)
 {
     const struct model_info *f = &l->config.info;
-    const struct weight *p = y->product;
-    const struct act in[PRODUCTS] = {input_of(l, &p[PRODUCT_QKV]), input_of(l, &p[PRODUCT_OUT]),
-                                     input_of(l, &p[PRODUCT_GATE_UP]),
-                                     input_of(l, &p[PRODUCT_DOWN])};
+    const struct act in_qkv = input_of(l, &y->product[PRODUCT_QKV]);
+    const struct act in_out = input_of(l, &y->product[PRODUCT_OUT]);
+    const struct act in_gate_up = input_of(l, &y->product[PRODUCT_GATE_UP]);
+    const struct act in_down = input_of(l, &y->product[PRODUCT_DOWN]);
     float eps = l->config.eps;
     int32_t rows = v->n_rows;
 
-    o->norm(o, &in[PRODUCT_QKV], l->x, y->attn_norm.f, eps, rows, f->dim);
-    o->linear(o, l->wide, &in[PRODUCT_QKV], &p[PRODUCT_QKV], rows, false);
+    o->norm(o, &in_qkv, l->x, y->attn_norm.f, eps, rows, f->dim);
+    multiply(l, o, l->wide, y, PRODUCT_QKV, rows, false);
     o->rope_store(o, l->wide, &y->kv, v, &y->shape);
     o->attention(o, l->att, l->wide, &y->kv, v, &y->shape);
-    o->convert(o, &in[PRODUCT_OUT], l->att, rows, l->q_dim);
-    o->linear(o, l->x, &in[PRODUCT_OUT], &p[PRODUCT_OUT], rows, true); /* adds to the stream */
+    o->convert(o, &in_out, l->att, rows, l->q_dim);
+    multiply(l, o, l->x, y, PRODUCT_OUT, rows, true); /* adds to the residual stream */
 
-    o->norm(o, &in[PRODUCT_GATE_UP], l->x, y->ffn_norm.f, eps, rows, f->dim);
-    o->linear(o, l->wide, &in[PRODUCT_GATE_UP], &p[PRODUCT_GATE_UP], rows, false);
-    o->swiglu(o, &in[PRODUCT_DOWN], l->wide, rows, f->hidden);
-    o->linear(o, l->x, &in[PRODUCT_DOWN], &p[PRODUCT_DOWN], rows, true);
+    o->norm(o, &in_gate_up, l->x, y->ffn_norm.f, eps, rows, f->dim);
+    multiply(l, o, l->wide, y, PRODUCT_GATE_UP, rows, false);
+    o->swiglu(o, &in_down, l->wide, rows, f->hidden);
+    multiply(l, o, l->x, y, PRODUCT_DOWN, rows, true);
 }
 
 void llama_forward(struct llama *l, struct ops *o, const struct llama_step *s)

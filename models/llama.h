@@ -22,6 +22,7 @@ struct llama_layer {
                                       * OUT [dim][n_heads * head_dim],
                                       * GATE_UP [2 * hidden][dim], DOWN [dim][hidden] */
     struct weight bias[PRODUCTS];    /* [n of the product][1] */
+    float loss[PRODUCTS];            /* what a probe measured; 0: none did */
     struct weight q_norm;            /* [1][head_dim] */
     struct weight k_norm;            /* [1][head_dim] */
     struct weight ffn_norm;          /* [1][dim] */
@@ -41,13 +42,14 @@ struct llama {
     struct weight head;        /* [vocab][dim]; when tied, the same memory as embed */
     struct llama_layer *layer; /* [n_layers] */
     /* Scratch of a step. */
-    float *x;           /* [rows][dim] the residual stream */
-    float *wide;        /* [rows][max(qkv_dim, 2 * hidden)] */
-    float *att;         /* [rows][q_dim] */
-    struct act act;     /* [rows][max(dim, q_dim, hidden)], as int8 and as floats */
-    float *picked;      /* [picks][dim] */
-    struct act head_in; /* [picks][dim] */
-    float *logits;      /* [picks][vocab] */
+    float *x;            /* [rows][dim] the residual stream */
+    float *wide;         /* [rows][max(qkv_dim, 2 * hidden)] */
+    float *att;          /* [rows][q_dim] */
+    struct act act;      /* [rows][max(dim, q_dim, hidden)], as int8 and as floats */
+    float *picked;       /* [picks][dim] */
+    struct act head_in;  /* [picks][dim] */
+    float *logits;       /* [picks][vocab] */
+    struct probe *probe; /* NULL but while it runs: see probe.h */
 };
 
 /* Shapes of all weights; takes no backend memory. E_NOMEM. */

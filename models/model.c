@@ -1,6 +1,6 @@
 #include "models/model.h"
 
-#include "models/llama.h"
+#include "models/probe.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -196,27 +196,93 @@ static enum status upload_rope(struct model *m, const struct weights *w, const s
     return s;
 }
 
+/* Rows of one sequence from position on, in block 0, for nobody to see. */
+static enum status run_rows(struct model *m, const int32_t *token, int32_t position, int32_t n,
+                            const struct pick *pick)
+{
+    const int32_t zero = 0;
+    const int32_t seq_start[2] = {0, n};
+    int32_t at[PROBE_TOKENS];
+    struct picked out;
+    const struct model_batch b = {.n_rows = n,
+                                  .n_seqs = 1,
+                                  .n_picks = pick ? 1 : 0,
+                                  .table_stride = 1,
+                                  .token = token,
+                                  .position = at,
+                                  .seq_start = seq_start,
+                                  .block_table = &zero,
+                                  .pick = pick};
+    for (int32_t i = 0; i < n; i++)
+        at[i] = position + i;
+    model_launch(m, &b);
+    enum status s = model_wait(m, &out);
+    m->n_picks = 0;
+    return s;
+}
+
 /* A step of one token: what the backend allocates or compiles at first use, and what it
  * cannot do at all, shows now and not under the first client. */
 static enum status warm_up(struct model *m, const struct complaint *c)
 {
     const int32_t zero = 0;
-    const int32_t seq_start[2] = {0, 1};
     const struct pick pick = {.how = {.top_p = 1, .repetition = 1, .n_logprobs = -1}};
-    struct picked out;
-    const struct model_batch b = {.n_rows = 1,
-                                  .n_seqs = 1,
-                                  .n_picks = 1,
-                                  .table_stride = 1,
-                                  .token = &zero,
-                                  .position = &zero,
-                                  .seq_start = seq_start,
-                                  .block_table = &zero,
-                                  .pick = &pick};
-    model_launch(m, &b);
-    enum status s = model_wait(m, &out);
-    m->n_picks = 0;
+    enum status s = run_rows(m, &zero, 0, 1, &pick);
     return s ? complain(c, s, "the backend fails at the first step") : OK;
+}
+
+static void say_notes(const struct model *m)
+{
+    struct model_note first;
+    size_t n = model_notes(m, &first, 1);
+    if (n > 0)
+        log_line(LOG_INFO,
+                 "%zu products read floats, for int8 input would cost too much; the first is "
+                 "model.layers.%d.%s (%.0f %% of its output)",
+                 n, first.layer, first.product, 100 * (double)first.loss);
+}
+
+static enum status run_probe(struct model *m, const struct complaint *c)
+{
+    struct probe probe;
+    int32_t ids[PROBE_TOKENS];
+    int32_t context = m->llama.config.info.context_max;
+    int32_t total = PROBE_TOKENS < context ? PROBE_TOKENS : context;
+    if (probe_open(&probe)) {
+        probe_close(&probe);
+        return complain(c, E_NOMEM, "no memory");
+    }
+    probe_tokens(ids, &m->llama.config.info);
+    m->llama.probe = &probe;
+    enum status s = OK;
+    for (int32_t i = 0; i < total && !s; i += m->rows_max)
+        s = run_rows(m, ids + i, i, min32(m->rows_max, total - i), NULL);
+    m->llama.probe = NULL;
+    s = s ? s : probe.status;
+    probe_close(&probe);
+    return s ? complain(c, s, "the backend fails at the first step") : OK;
+}
+
+/* What the options, the checkpoint or a probe want of the products' inputs. */
+static enum status choose_acts(struct model *m, const struct model_options *opt,
+                               const struct complaint *c)
+{
+    struct llama *l = &m->llama;
+    bool chosen = false;
+    if (opt->weights_f32 || opt->acts == ACTS_INT8)
+        return OK;
+    for (int32_t i = 0; i < l->config.info.n_layers && opt->acts == ACTS_FLOAT; i++) {
+        for (int p = 0; p < PRODUCTS; p++)
+            l->layer[i].product[p].act = NUM_F32;
+    }
+    if (opt->acts == ACTS_FLOAT)
+        return OK;
+    enum status s = probe_recall(&chosen, l, opt->path, c->text, c->size);
+    if (!s && !chosen)
+        s = run_probe(m, c);
+    if (!s)
+        say_notes(m);
+    return s;
 }
 
 /* Headers are judged, memory is planned and taken, and only then data is read. */
@@ -235,6 +301,8 @@ static enum status open_weights(struct model *m, const struct model_options *opt
         s = upload_rope(m, w, c);
     if (!s)
         s = load_run(items, n_items, w, m->ops, &report, c->text, c->size);
+    if (!s)
+        s = choose_acts(m, opt, c);
     if (!s)
         s = warm_up(m, c);
     free(items);
@@ -299,6 +367,25 @@ void model_close(struct model *m)
     free(m->pick);
     free(m->drawn);
     free(m);
+}
+
+size_t model_notes(const struct model *m, struct model_note *out, size_t max)
+{
+    const struct llama *l = &m->llama;
+    size_t n = 0;
+    for (int32_t i = 0; i < l->config.info.n_layers; i++) {
+        for (int p = 0; p < PRODUCTS; p++) {
+            const struct weight *w = &l->layer[i].product[p];
+            if (w->kind != NUM_Q8 || w->act != NUM_F32)
+                continue;
+            if (n < max)
+                out[n] = (struct model_note){.layer = i,
+                                             .product = product_name((enum product)p),
+                                             .loss = l->layer[i].loss[p]};
+            n++;
+        }
+    }
+    return n;
 }
 
 const struct model_info *model_info(const struct model *m)
@@ -458,7 +545,7 @@ void model_launch(struct model *m, const struct model_batch *b)
                                 .table_stride = stride,
                                 .kv_len_max = context};
     o->upload(o, m->device, m->host, n * sizeof(*m->host));
-    if (o->step_begin(o, graph_key(b, stride)))
+    if (o->step_begin(o, m->llama.probe ? 0 : graph_key(b, stride)))
         llama_forward(&m->llama, o, &s);
     o->step_launch(o);
 }

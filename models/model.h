@@ -13,14 +13,22 @@ struct ops;
 /* done and total in bytes; called on the thread of model_open(). */
 typedef void (*model_progress_fn)(void *arg, uint64_t done, uint64_t total);
 
+/* How activations enter the products of the layers, where weights are int8. */
+enum model_acts {
+    ACTS_AUTO,  /* int8, but floats where a probe finds that it would lose too much */
+    ACTS_INT8,  /* whatever it loses */
+    ACTS_FLOAT, /* never int8 */
+};
+
 struct model_options {
-    const char *path;           /* directory: config.json, *.safetensors; or a GGUF file */
-    int32_t step_rows_max;      /* most token rows one step may carry */
-    int32_t step_seqs_max;      /* most sequences, and most picks, of one step */
-    int32_t context_max;        /* 0: what the model was trained for */
-    size_t kv_bytes;            /* 0: chosen from what is free; see model.c */
-    bool weights_f32;           /* keep weights and activations in f32 (cpu: the reference path) */
-    bool kv_f32;                /* keep keys and values in f32 instead of int8 */
+    const char *path;      /* directory: config.json, *.safetensors; or a GGUF file */
+    int32_t step_rows_max; /* most token rows one step may carry */
+    int32_t step_seqs_max; /* most sequences, and most picks, of one step */
+    int32_t context_max;   /* 0: what the model was trained for */
+    size_t kv_bytes;       /* 0: chosen from what is free; see model.c */
+    bool weights_f32;      /* keep weights and activations in f32 (cpu: the reference path) */
+    bool kv_f32;           /* keep keys and values in f32 instead of int8 */
+    enum model_acts acts;
     model_progress_fn progress; /* NULL: none */
     void *progress_arg;
 };
@@ -80,6 +88,15 @@ enum status model_open(struct model **out, const struct model_options *opt, stru
                        char *err, size_t err_size) MUST_CHECK;
 void model_close(struct model *m); /* NULL is fine */
 const struct model_info *model_info(const struct model *m);
+
+/* A product of a layer that reads floats although its weights are int8. */
+struct model_note {
+    int32_t layer;
+    const char *product; /* "mlp.down_proj" */
+    float loss;          /* by how much of its length int8 input changes its output; 0: unknown */
+};
+/* The first max of them; returns how many there are. */
+size_t model_notes(const struct model *m, struct model_note *out, size_t max);
 
 /* Starts the step: the batch is copied, so its arrays may change on return, except
  * what its picks point to. At most one step is in flight. */

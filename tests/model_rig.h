@@ -33,6 +33,7 @@ struct setup {
     bool f32;
     bool kv_f32;
     size_t kv_bytes;
+    enum model_acts acts;
 };
 
 /* A batch under construction. */
@@ -70,7 +71,8 @@ static inline enum status rig_try(struct rig **out, const struct setup *s, char 
                                       .context_max = s->context,
                                       .kv_bytes = s->kv_bytes,
                                       .weights_f32 = s->f32,
-                                      .kv_f32 = s->kv_f32};
+                                      .kv_f32 = s->kv_f32,
+                                      .acts = s->acts};
     struct rig *r = calloc(1, sizeof(*r));
     assert_non_null(r);
     assert_int_equal(ops_open(&r->ops, &how, err, err_size), OK);

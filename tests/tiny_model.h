@@ -32,7 +32,21 @@ struct tiny {
     bool mlp_bias;
     bool qk_norm;
     bool int8; /* compressed-tensors: the products in int8 with scales */
+    /* Inputs of all products but o_proj have one value that towers over the rest, and that
+     * the product does not look at. */
+    bool spiky;
 };
+
+enum { TINY_SPIKE_AT = 3 };
+
+static inline float tiny_spiked(const char *name, int row, int col, float value)
+{
+    if (strstr(name, "layernorm"))
+        return row == TINY_SPIKE_AT ? 400.0f : value;
+    if (strstr(name, "gate_proj") || strstr(name, "up_proj"))
+        value = row == TINY_SPIKE_AT ? value * 32.0f : value;
+    return !strstr(name, "o_proj") && strstr(name, "_proj") && col == TINY_SPIKE_AT ? 0.0f : value;
+}
 
 struct tiny_file {
     char *header;
@@ -100,9 +114,13 @@ static inline void tiny_tensor(struct tiny_file *f, const struct tiny *t, const 
     size_t each = strcmp(t->dtype, "F32") == 0 ? 4 : 2;
     float scale = kind == TINY_MATRIX ? 2.0f / sqrtf((float)cols) : 0.25f;
     tiny_entry(f, name, t->dtype, rows, cols, n * each);
-    for (size_t i = 0; i < n; i++)
-        tiny_put(f->data_to, t->dtype,
-                 tiny_value(&f->state, scale, kind == TINY_GAIN ? 1.0f : 0.0f));
+    for (size_t i = 0; i < n; i++) {
+        float value = tiny_value(&f->state, scale, kind == TINY_GAIN ? 1.0f : 0.0f);
+        size_t width = (size_t)(cols ? cols : 1);
+        if (t->spiky)
+            value = tiny_spiked(name, (int)(i / width), (int)(i % width), value);
+        tiny_put(f->data_to, t->dtype, value);
+    }
     fflush(f->data_to);
 }
 
