@@ -82,17 +82,19 @@ static int fail(const char *err, enum status status)
     return 1;
 }
 
-static enum status print_text_side(const struct served *m, char *err, size_t err_size)
+static enum status print_text_side(const struct served *m, const char *template, char *err,
+                                   size_t err_size)
 {
+    const char *override = template[0] ? template : NULL;
     struct tokenizer *t = NULL;
     struct chat *chat = NULL;
     enum status s = tokenizer_open(&t, m->path, err, err_size);
     if (s == OK)
-        s = chat_open(&chat, m->path, t, NULL, err, err_size);
+        s = chat_open(&chat, m->path, t, override, err, err_size);
     if (s == OK)
-        line("chat template", chat_family(chat));
-    if (s == E_UNSUPPORTED) {
-        line("chat template", "of no known family: chat is refused, completions are served");
+        line("chat template", chat_origin(chat));
+    if (s == E_UNSUPPORTED && !override) {
+        line("chat template", err);
         s = OK;
     }
     chat_close(chat);
@@ -112,7 +114,7 @@ int cli_inspect(const struct options *o)
     line("model", m.path);
     line("served as", m.names.name[0]);
     print_shape(&m.info);
-    s = print_text_side(&m, err, sizeof(err));
+    s = print_text_side(&m, o->chat_template, err, sizeof(err));
     if (s == OK)
         s = machine_look(&has, o, err, sizeof(err));
     if (s)

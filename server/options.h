@@ -39,6 +39,7 @@ struct options {
 
     const char *model; /* NULL: the bundled demo model */
     struct served_names names;
+    const char *chat_template; /* "": the model's own */
     int32_t backend; /* enum backend_choice */
     int32_t threads;
     int32_t context;

@@ -9,6 +9,9 @@ static const struct option_row model_rows[] = {
      "Hugging Face directory or GGUF file (default the bundled demo)"},
     {"served-model-name", AT(names), OPT_NAMES, IN_SERVE, 0, 0, NULL, NULL,
      "name clients use, repeatable (default last part of the path)"},
+    {"chat-template", AT(chat_template), OPT_TEXT, IN_ALL, 0, 0, "", NULL,
+     "Jinja file, or alpaca|chatml|llama2|llama3|mistral|plain|vicuna|zephyr (default the "
+     "model's)"},
     {"backend", AT(backend), OPT_CHOICE, IN_ALL, 0, 0, "auto", "auto|cpu|cuda",
      "what computes; auto takes a GPU where there is one"},
     {"threads", AT(threads), OPT_INT, IN_ALL, 0, 1024, "0", NULL,

@@ -197,11 +197,13 @@ static enum status load_weights(struct served *m, const struct options *o,
     return s;
 }
 
-/* A template of no known family costs the model its chat, not its service. */
-static enum status open_chat(struct served *m, char *err, size_t err_size)
+/* A template that cannot be used costs the model its chat, not its service, unless somebody
+ * asked for that template. */
+static enum status open_chat(struct served *m, const char *template, char *err, size_t err_size)
 {
-    enum status s = chat_open(&m->chat, m->path, m->tokenizer, NULL, err, err_size);
-    if (s != E_UNSUPPORTED)
+    const char *override = template[0] ? template : NULL;
+    enum status s = chat_open(&m->chat, m->path, m->tokenizer, override, err, err_size);
+    if (s != E_UNSUPPORTED || override)
         return s;
     log_line(LOG_WARN, "%s: chat is refused, completions are served", err);
     return OK;
@@ -213,7 +215,7 @@ enum status served_load(struct served *m, const struct options *o, model_progres
     const struct ops_options machine = {.backend = options_backend(o), .threads = o->threads};
     enum status s = tokenizer_open(&m->tokenizer, m->path, err, err_size);
     if (s == OK)
-        s = open_chat(m, err, err_size);
+        s = open_chat(m, o->chat_template, err, err_size);
     if (s == OK)
         s = ops_open(&m->ops, &machine, err, err_size);
     if (s)

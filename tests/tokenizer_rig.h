@@ -68,7 +68,8 @@ static inline int make_folder(void **state)
 }
 
 static const char *const made_files[] = {"tokenizer.json", "tokenizer_config.json",
-                                         "chat_template.jinja"};
+                                         "chat_template.jinja", "chat_template.json",
+                                         "special_tokens_map.json"};
 
 static inline void remove_files(void)
 {
