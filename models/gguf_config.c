@@ -13,14 +13,15 @@
 
 struct arch {
     const char *gguf;
-    const char *name; /* in "architectures" */
-    bool pairs;       /* its converter stores q and k with the rows of a pair adjacent */
+    const char *name;     /* in "architectures" */
+    const char *windowed; /* the same when it has a sliding window; NULL: no other */
+    bool pairs;           /* its converter stores q and k with the rows of a pair adjacent */
 };
 
 static const struct arch arches[] = {
-    {"llama", "LlamaForCausalLM", true},
-    {"qwen2", "Qwen2ForCausalLM", false},
-    {"qwen3", "Qwen3ForCausalLM", false},
+    {"llama", "LlamaForCausalLM", "MistralForCausalLM", true},
+    {"qwen2", "Qwen2ForCausalLM", NULL, false},
+    {"qwen3", "Qwen3ForCausalLM", NULL, false},
 };
 
 enum { KEY_MAX = 128, ARCH_NAME_MAX = 64 };
@@ -186,6 +187,9 @@ static enum status refuse_others(struct teller *t)
         {"attention.max_alibi_bias", 0},
         {"attn_logit_softcapping", 0},
         {"final_logit_softcapping", 0},
+        {"rope.scaling.yarn_log_multiplier", 0},
+        {"rope.scaling.yarn_ext_factor", 1},
+        {"rope.scaling.yarn_attn_factor", 1},
     };
     char key[KEY_MAX];
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -232,6 +236,20 @@ static enum status check_head(struct teller *t)
     return s;
 }
 
+/* GGUF has what the usual factor of yarn is multiplied with, config.json the product. */
+static enum status tell_attention_factor(struct teller *t)
+{
+    char key[KEY_MAX];
+    double factor = 1;
+    double more = 1;
+    enum status s = gguf_number(t->g, arch_key(t, "rope.scaling.factor", key), &factor, t->c);
+    if (!s)
+        s = gguf_number(t->g, arch_key(t, "rope.scaling.attn_factor", key), &more, t->c);
+    if (s || !gguf_find(t->g, key) || !(factor > 1))
+        return s;
+    return put_number(t, "attention_factor", more * (1 + 0.1 * log(factor)));
+}
+
 /* Into "rope_scaling", an object of its own. */
 static enum status tell_scaling(struct teller *t)
 {
@@ -241,7 +259,6 @@ static enum status tell_scaling(struct teller *t)
     } rows[] = {
         {"rope.scaling.factor", "factor"},
         {"rope.scaling.original_context_length", "original_max_position_embeddings"},
-        {"rope.scaling.attn_factor", "attention_factor"},
         {"rope.scaling.yarn_beta_fast", "beta_fast"},
         {"rope.scaling.yarn_beta_slow", "beta_slow"},
         {"rope.scaling.low_freq_factor", "low_freq_factor"},
@@ -265,7 +282,7 @@ static enum status tell_scaling(struct teller *t)
         s = tell_number(&inner, arch_key(t, "rope.scale_linear", key), "factor");
     for (size_t i = old ? 1 : 0; i < ARRAY_LEN(rows) && !s; i++)
         s = tell_number(&inner, arch_key(t, rows[i].key, key), rows[i].name);
-    return s;
+    return s ? s : tell_attention_factor(&inner);
 }
 
 /* --- the ends of an answer --- */
@@ -342,8 +359,12 @@ static enum status tell_ends(struct teller *t)
 
 static enum status tell_config(struct teller *t)
 {
+    char key[KEY_MAX];
+    bool window = gguf_find(t->g, arch_key(t, "attention.sliding_window", key)) != NULL;
     cJSON *list = cJSON_AddArrayToObject(t->to, "architectures");
-    cJSON *name = cJSON_CreateString(t->arch->name);
+    /* GGUF takes Mistral for a Llama; the window is where they differ. */
+    cJSON *name =
+        cJSON_CreateString(window && t->arch->windowed ? t->arch->windowed : t->arch->name);
     if (!list || !name || !cJSON_AddItemToArray(list, name)) {
         cJSON_Delete(name);
         return no_memory(t);

@@ -276,7 +276,7 @@ static void drain(struct load *l, struct ops *ops, const struct load_report *rep
             continue;
         }
         pthread_mutex_unlock(&l->mutex);
-        if (!l->in_place)
+        if (ops && !l->in_place)
             upload(l, ops, sl);
         done += (uint64_t)sl->rows * row_bytes(&l->item[sl->item]);
         if (report->progress)
@@ -343,7 +343,7 @@ enum status load_run(const struct load_item *item, size_t n, const struct weight
 {
     struct load l = {.item = item, .n_items = n, .weights = w};
     l.complaint = complaint_in("load", err, err_size);
-    l.in_place = ops->host_memory;
+    l.in_place = ops && ops->host_memory;
     for (size_t i = 0; i < n; i++)
         assert(item[i].rows > 0 && rows_each(&item[i]) > 0);
     pthread_mutex_init(&l.mutex, NULL);

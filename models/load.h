@@ -32,7 +32,8 @@ struct load_report {
     void *arg;
 };
 
-/* Reads and converts on a few threads, uploads and reports on this one. E_IO, E_NOMEM;
+/* Reads and converts on a few threads, uploads and reports on this one. ops NULL: what is
+ * read is judged and forgotten. E_IO, E_NOMEM;
  * E_FORMAT: a tensor holds a NaN or an infinity; err: one line, which file and tensor. */
 enum status load_run(const struct load_item *item, size_t n, const struct weights *w,
                      struct ops *ops, const struct load_report *report, char *err,

@@ -403,6 +403,9 @@ static enum status inspect(struct llama *l, const char *path, char *err, size_t 
     enum status s = weights_open(&w, path, err, err_size);
     if (!s)
         s = llama_bind(l, w, &items, &n_items, err, err_size);
+    if (!s)
+        weights_describe(w, l->config.info.format, sizeof(l->config.info.format),
+                         l->config.info.types, sizeof(l->config.info.types));
     free(items);
     weights_close(w);
     if (s)

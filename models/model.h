@@ -33,10 +33,12 @@ struct model_options {
     void *progress_arg;
 };
 
-enum { MODEL_EOS_MAX = 8, MODEL_ARCH_MAX = 32, MODEL_PATH_MAX = 4096 };
+enum { MODEL_EOS_MAX = 8, MODEL_ARCH_MAX = 32, MODEL_PATH_MAX = 4096, MODEL_TYPES_MAX = 160 };
 
 struct model_info {
-    char arch[MODEL_ARCH_MAX]; /* "LlamaForCausalLM" */
+    char arch[MODEL_ARCH_MAX];   /* "LlamaForCausalLM" */
+    char format[MODEL_ARCH_MAX]; /* "safetensors", "GGUF v3, 2 files" */
+    char types[MODEL_TYPES_MAX]; /* "Q4_K 217, F32 65, Q6_K 29": tensors of each */
     uint64_t n_params;
     uint64_t file_bytes;   /* tensors as stored */
     uint64_t weight_bytes; /* tensors as held by the backend */
@@ -82,6 +84,11 @@ struct model_batch {
  * which field or tensor. */
 enum status model_inspect(struct model_info *out, const char *path, char *err,
                           size_t err_size) MUST_CHECK;
+
+/* Reads all that model_open() would, data too, and keeps none of it: every tensor is there,
+ * has its shape, and holds finite numbers. progress may be NULL. As model_inspect(). */
+enum status model_check(const char *path, model_progress_fn progress, void *arg, char *err,
+                        size_t err_size) MUST_CHECK;
 
 /* ops stays owned by the caller and must outlive the model. */
 enum status model_open(struct model **out, const struct model_options *opt, struct ops *ops,

@@ -23,6 +23,7 @@ enum {
     INDEX_NODES_MAX = TENSORS_MAX + 1024,
     NAME_SHOWN_MAX = 128,
     NAME_MAX_BYTES = 256,
+    TYPES_COUNTED_MAX = 64,
 };
 
 struct shard {
@@ -283,19 +284,14 @@ static bool name_ends(const struct tensor *t, const char *end)
 }
 
 /* Which tensors have their rows in another order. */
-static enum status mark_heads(struct weights *w, const struct complaint *c)
+static void mark_heads(struct weights *w)
 {
     uint32_t head_rows = gguf_head_rows(&w->shard[0].gguf);
-    for (size_t i = 0; i < w->list.n && head_rows; i++) {
+    for (size_t i = 0; i < w->list.n; i++) {
         struct tensor *t = &w->list.item[i];
         if (name_ends(t, ".attn_q.weight") || name_ends(t, ".attn_k.weight"))
             t->head_rows = head_rows;
-        /* No model is known that has them, so their order is nobody's to tell. */
-        if (name_ends(t, ".attn_q.bias") || name_ends(t, ".attn_k.bias"))
-            return complain(c, E_UNSUPPORTED, "tensor \"%.*s\" is not supported",
-                            tensor_name_shown(t), t->name);
     }
-    return OK;
 }
 
 static enum status open_gguf(struct weights *w, const char *path, char *err, size_t err_size)
@@ -310,7 +306,7 @@ static enum status open_gguf(struct weights *w, const char *path, char *err, siz
     if (!s)
         s = open_parts(w, dir, name, err, err_size);
     if (!s)
-        s = mark_heads(w, &c);
+        mark_heads(w);
     return s ? s : sort_names(w, err, err_size);
 }
 
@@ -389,4 +385,53 @@ enum status weights_read(const struct weights *w, const struct tensor *t, uint64
     if (offset > t->bytes || bytes > t->bytes - offset)
         return E_IO;
     return read_at(w->shard[t->shard].fd, t->begin + offset, to, bytes);
+}
+
+/* Tensors of one type, while they are counted. */
+struct tally {
+    const char *type;
+    size_t n;
+    uint64_t bytes;
+};
+
+static int by_bytes(const void *a, const void *b)
+{
+    const struct tally *x = a;
+    const struct tally *y = b;
+    return (x->bytes < y->bytes) - (x->bytes > y->bytes);
+}
+
+void weights_describe(const struct weights *w, char *format, size_t format_size, char *types,
+                      size_t types_size)
+{
+    struct tally tally[TYPES_COUNTED_MAX] = {{.n = 0}};
+    size_t n = 0;
+    char files[32] = "";
+    if (w->n_shards > 1)
+        (void)snprintf(files, sizeof(files), ", %d files", w->n_shards);
+    if (w->is_gguf)
+        (void)snprintf(format, format_size, "GGUF v%u%s", w->shard[0].gguf.version, files);
+    else
+        (void)snprintf(format, format_size, "safetensors%s", files);
+    for (size_t i = 0; i < w->list.n; i++) {
+        const struct tensor *t = &w->list.item[i];
+        size_t at = 0;
+        while (at < n && strcmp(tally[at].type, t->type) != 0)
+            at++;
+        /* There are fewer names of types than this. */
+        if (at == TYPES_COUNTED_MAX)
+            continue;
+        n = at == n ? n + 1 : n;
+        tally[at].type = t->type;
+        tally[at].n++;
+        tally[at].bytes += t->bytes;
+    }
+    qsort(tally, n, sizeof(tally[0]), by_bytes);
+    size_t used = 0;
+    types[0] = '\0';
+    for (size_t i = 0; i < n && used < types_size; i++) {
+        int wrote = snprintf(types + used, types_size - used, "%s%s %zu", i ? ", " : "",
+                             tally[i].type, tally[i].n);
+        used += wrote > 0 ? (size_t)wrote : 0;
+    }
 }

@@ -52,6 +52,10 @@ const struct tensor *weights_find(const struct weights *w, const char *name);
 /* The file of a tensor; of none: what a line about the whole begins with. */
 const char *weights_file(const struct weights *w, const struct tensor *t);
 
+/* The format, and how many tensors there are of each type, for people. */
+void weights_describe(const struct weights *w, char *format, size_t format_size, char *types,
+                      size_t types_size);
+
 /* How the files of w spell a name. */
 const char *weights_spelling(const struct weights *w, const char *name, char out[TENSOR_NAME_MAX]);
 

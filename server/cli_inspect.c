@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Reads headers only; what fits is worked out from sizes and from what the machine says
- * it has. */
+/* Reads headers only, unless all is to be checked; what fits is worked out from sizes and
+ * from what the machine says it has. */
 
 /* Of the free memory: the rest is for activations and for the neighbours. */
 static const double usable_part = 0.9;
@@ -25,6 +25,8 @@ static void number_line(const char *name, double value)
 static void print_shape(const struct model_info *info)
 {
     char text[BYTES_TEXT_MAX];
+    line("format", info->format);
+    line("tensors", info->types);
     line("architecture", info->arch);
     (void)printf("%-16s %llu (%.2f M)\n", "parameters", (unsigned long long)info->n_params,
                  (double)info->n_params * 1e-6);
@@ -82,6 +84,30 @@ static int fail(const char *err, enum status status)
     return 1;
 }
 
+/* Every byte of the model is read; the line about what is wrong goes to err. */
+static enum status check_all(const struct served *m, const char *template, char *err,
+                             size_t err_size)
+{
+    struct progress bar;
+    struct tokenizer *t = NULL;
+    struct chat *chat = NULL;
+    progress_start(&bar, "checking");
+    enum status s = model_check(m->path, progress_update, &bar, err, err_size);
+    progress_end(&bar);
+    if (s == OK)
+        s = tokenizer_open(&t, m->path, err, err_size);
+    if (s == OK)
+        s = chat_open(&chat, m->path, t, template[0] ? template : NULL, err, err_size);
+    if (s == OK && tokenizer_vocab(t) > m->info.vocab) {
+        (void)snprintf(err, err_size, "the tokenizer has %d tokens, the model %d",
+                       tokenizer_vocab(t), m->info.vocab);
+        s = E_FORMAT;
+    }
+    chat_close(chat);
+    tokenizer_close(t);
+    return s;
+}
+
 static enum status print_text_side(const struct served *m, const char *template, char *err,
                                    size_t err_size)
 {
@@ -111,7 +137,13 @@ int cli_inspect(const struct options *o)
     enum status s = served_inspect(&m, o, err, sizeof(err));
     if (s)
         return fail(err, s);
+    if (o->check)
+        s = check_all(&m, o->chat_template, err, sizeof(err));
+    if (s)
+        return fail(err, s);
     line("model", m.path);
+    if (o->check)
+        line("checked", "all tensors are there and finite, tokenizer and template parse");
     line("served as", m.names.name[0]);
     print_shape(&m.info);
     s = print_text_side(&m, o->chat_template, err, sizeof(err));

@@ -85,6 +85,8 @@ struct options {
     uint64_t drain_delay_ms;
     uint64_t drain_ms;
 
+    bool check; /* inspect: read and judge all of it */
+
     const char *prompt; /* run: "-" reads standard input */
     const char *system; /* run: "" none */
     bool raw;

@@ -119,6 +119,11 @@ static const struct option_row run_rows[] = {
      "the same seed gives the same answer, 0: a random one"},
 };
 
+static const struct option_row inspect_rows[] = {
+    {"check", AT(check), OPT_FLAG, IN_INSPECT, 0, 0, NULL, NULL,
+     "read and judge all of it, data, tokenizer and template too"},
+};
+
 static const struct option_row log_rows[] = {
     {"log", AT(log), OPT_CHOICE, IN_ALL, 0, 0, "text", "text|json", "form of the log lines"},
     {"log-level", AT(log_level), OPT_CHOICE, IN_ALL, 0, 0, "info", "error|warn|info|debug",
@@ -135,6 +140,7 @@ const struct option_group option_groups[] = {
     {"Front door", door_rows, ARRAY_LEN(door_rows)},
     {"Limits", limit_rows, ARRAY_LEN(limit_rows)},
     {"Answer", run_rows, ARRAY_LEN(run_rows)},
+    {"Inspection", inspect_rows, ARRAY_LEN(inspect_rows)},
     {"Log", log_rows, ARRAY_LEN(log_rows)},
 };
 

@@ -465,6 +465,43 @@ def command_line(s):
             (arguments, said)
 
 
+SHARED = pathlib.Path(os.environ.get("FIRSTLIGHT_SHARED") or ROOT.parent / "shared") / "models"
+
+
+@case
+def every_kind_of_file(s):
+    """Directories and GGUF files: inspected, checked to the last byte, and one of each kind
+    answers what the reference answered."""
+    if not SHARED.exists():
+        print("skipped: no shared test data")
+        return
+    binary = s.process.args[0]
+    models = sorted([*SHARED.glob("*/hf-*"), *SHARED.glob("*/gguf/*.gguf")])
+    assert len(models) > 10, models
+    for model in models:
+        r = program(binary, "inspect", "--check", str(model))
+        kind = "GGUF v3" if model.is_file() else "safetensors"
+        assert r.returncode == 0 and kind in r.stdout and "checked" in r.stdout, (model, r)
+    with tempfile.TemporaryDirectory() as folder:
+        bad = pathlib.Path(folder) / "cut.gguf"
+        bad.write_bytes((SHARED / "stories260K/gguf/stories260K-Q8_0.gguf").read_bytes()[:-1000])
+        for arguments in (["inspect", str(bad)], ["inspect", "--check", str(bad)],
+                          ["serve", "--port", "0", "--model", str(bad)]):
+            r = program(binary, *arguments)
+            assert r.returncode == 1 and r.stderr.count("\n") == 1, (arguments, r)
+            assert "cut.gguf: " in r.stderr, (arguments, r)
+    family = SHARED / "stories260K"
+    want = json.loads((family / "golden" / "greedy-F32.json").read_text())
+    for model in (family / "hf-f32", family / "gguf" / "stories260K-F32.gguf"):
+        own = Server(binary, "--model", str(model), "--weights", "f32", "--kv", "f32")
+        for row in want[:6]:
+            body = {"prompt": row["prompt"], "temperature": 0, "max_tokens": len(row["gen_ids"])}
+            status, got, _ = own.post("/v1/completions", body)
+            text = json.loads(got)["choices"][0]["text"]
+            assert status == 200 and text.strip() == row["gen_text"].strip(), (model, row, text)
+        own.stop()
+
+
 @case
 def drain_on_sigterm(s):
     """Its own server: a running stream ends whole, health fails, the process ends with 0."""

@@ -80,6 +80,12 @@ static void every_part_opens(void **state)
         assert_int_equal(r->info->vocab, GGUF_SMALL_VOCAB);
         assert_int_equal(r->info->head_dim, 16);
         assert_int_equal(r->info->tied, t.tied);
+        struct model_info f;
+        assert_int_equal(model_inspect(&f, path, err, sizeof(err)), OK);
+        assert_string_equal(f.format, "GGUF v3");
+        char want[64];
+        snprintf(want, sizeof(want), i == 0 ? "F32 12" : "%s %d, F32 3", types[i], t.tied ? 8 : 9);
+        assert_string_equal(f.types, want);
         assert_int_equal(r->info->bos, 1);
         assert_int_equal(r->info->n_eos, 2);
         assert_int_equal(r->info->eos[0], 2);
@@ -381,13 +387,21 @@ static void keys_are_judged(void **state)
 
 /* --- data --- */
 
+/* By opening and by checking: both must see it, inspecting sees nothing. */
 static enum status try_open(char *err, size_t size)
 {
     struct rig *r = NULL;
     char path[128];
-    enum status s = rig_try(&r, &(struct setup){.path = in_folder(path, "x.gguf")}, err, size);
+    char checked[256] = "";
+    in_folder(path, "x.gguf");
+    assert_int_equal(inspect(err, size), OK);
+    err[0] = '\0';
+    enum status c = model_check(path, NULL, NULL, checked, sizeof(checked));
+    enum status s = rig_try(&r, &(struct setup){.path = path}, err, size);
     if (s == OK)
         rig_close(r);
+    assert_int_equal(s, c);
+    assert_string_equal(err, checked);
     return s;
 }
 
@@ -521,6 +535,26 @@ static void rows_keep_their_order(void **state)
     }
 }
 
+/* A tensor that the architecture does not have would change what the model says. */
+static void a_tensor_too_many_is_refused(void **state)
+{
+    const float zeros[32] = {0};
+    struct gguf_file f;
+    char err[256];
+    size_t bytes;
+    (void)state;
+    gguf_file_begin(&f);
+    gguf_tiny_keys(&f, &gguf_small);
+    gguf_tiny_text(&f);
+    gguf_tiny_tensors(&f, &gguf_small);
+    gguf_tensor(&f, "blk.0.attn_q.bias", 0, 32, "F32", zeros);
+    char *file = gguf_file_end(&f, &bytes);
+    tiny_save(folder, "x.gguf", file, bytes);
+    free(file);
+    expect("bias", inspect(err, sizeof(err)), E_UNSUPPORTED, err,
+           "there is a tensor \"blk.0.attn_q.bias\", which LlamaForCausalLM has not");
+}
+
 /* --- parts --- */
 
 struct cut_up {
@@ -627,6 +661,7 @@ int main(void)
         cmocka_unit_test(numbers_must_be_finite),
         cmocka_unit_test(divisors_of_frequencies),
         cmocka_unit_test(rows_keep_their_order),
+        cmocka_unit_test(a_tensor_too_many_is_refused),
         cmocka_unit_test(parts_are_one_model),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
