@@ -14,6 +14,9 @@
 #define SURPRISE   2.5  /* standard deviations that one step can pull at most */
 #define SCALE_LAST 1024.0
 
+/* Until so many steps were seen, doubt is what it is. */
+enum { STEPS_TRUSTED = 200 };
+
 static void terms(const struct step_shape *s, double x[COST_TERMS])
 {
     x[0] = 1;
@@ -43,7 +46,7 @@ static void bound_doubt(struct cost *c, double y)
         double most = DOUBT_MAX * c->value[i] + 0.01 * y;
         double drift = DRIFT * c->value[i] + 1e-4 * y;
         c->doubt[i][i] += drift * drift;
-        if (c->doubt[i][i] <= most * most)
+        if (c->n < STEPS_TRUSTED || c->doubt[i][i] <= most * most)
             continue;
         double scale = most / sqrt(c->doubt[i][i]);
         for (int k = 0; k < COST_TERMS; k++) {

@@ -149,14 +149,15 @@ static void demand_add(const struct plan *p, struct demand *d, const struct sche
         d->rows += (d->rows_left + 1) / 2;
 }
 
-/* It would be late at the pace that the others allow, and need not be. */
+/* It would be late at the pace that the others allow, and need not be, or not by much. */
 static bool is_urgent(const struct plan *p, const struct sched_req *r, uint64_t now)
 {
     uint64_t due = r->timing.submitted_ns + r->slo_ns;
     if (!r->slo_ns || r->timing.first_ns || due <= now)
         return false;
     double own_ns = cost_prompt(&p->cost, req_done(r), req_goal(r) - req_done(r));
-    return (double)(due - now) < own_ns * (1 + 1 / COST_STRETCH);
+    double left_ns = (double)(due - now);
+    return left_ns < own_ns * (1 + 1 / COST_STRETCH) && left_ns > own_ns / 2;
 }
 
 static void look_at_prompts(const struct plan *p, struct demand *d, uint64_t now)
@@ -168,7 +169,7 @@ static void look_at_prompts(const struct plan *p, struct demand *d, uint64_t now
         if (d->n_short + n_long == 0)
             d->position = req_done(r);
         d->urgent = d->urgent || is_urgent(p, r, now);
-        if (is_long(p, r))
+        if (r->is_long)
             n_long++;
         else
             d->n_short++;
