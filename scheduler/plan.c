@@ -489,7 +489,8 @@ const struct sched_stats *plan_stats(struct plan *p)
     s->running = p->n_running;
     s->seats = p->running_max;
     s->token_ns = (uint64_t)token_ns;
-    s->backlog_ns = (uint64_t)((double)(p->queue.n_tokens + p->n_reading) * token_ns);
+    int64_t n_left = p->queue.n_tokens + (p->n_running > 0 ? p->n_reading : 0);
+    s->backlog_ns = (uint64_t)((double)n_left * token_ns);
     s->blocks_used = blocks_held(p->blocks);
     s->blocks_total = p->info->n_blocks;
     s->block_tokens = p->info->block_tokens;

@@ -1,14 +1,20 @@
 /* Aim: whatever comes in whatever order, every request gets exactly the tokens it would get
- * alone and ends exactly once. A seed chooses a model (blocks from barely enough for one
- * request to plenty, steps from one row up), the traffic and the faults; there is no clock
- * and no thread, so a seed replays exactly: FIRSTLIGHT_SIM_SEED=n runs that one,
- * FIRSTLIGHT_SIM_SEEDS=n that many.
+ * alone and ends exactly once, everybody gets a share, and no bound is passed. A seed chooses
+ * a model (blocks from barely enough for one request to plenty, steps from one row up), the
+ * machine's speed, the traffic and the faults. The clock is virtual and there is no thread, so
+ * a seed replays exactly: FIRSTLIGHT_SIM_SEED=n runs that one, FIRSTLIGHT_SIM_SEEDS=n that
+ * many.
  *
  * After each step: blocks conserved, queues and counts agree, tokens are a prefix of the
- * answer computed alone, the first in order has moved on and was not preempted. Negative
- * space: cancels in every phase, deadlines waiting and running, failing steps that leave
- * garbage in shared blocks, logits that are not finite, prompts that share prefixes with
- * and without sharing a salt, requests that can never fit. */
+ * answer computed alone, the first in order has moved on and was not preempted, nobody of
+ * lower priority passed a short prompt, no row is left unused while somebody could have it,
+ * and between two clients that wait all the time the shares lie within the bound that
+ * queue.c proves. Negative space: cancels in every phase, deadlines waiting and running,
+ * failing steps that leave garbage in shared blocks, logits that are not finite, prompts that
+ * share prefixes with and without sharing a salt, several answers to one prompt, judged
+ * prompts, readers that let go late, a client that floods, requests that can never fit and
+ * those that are turned away. */
+#include "scheduler/admit.h"
 #include "scheduler/plan.h"
 #include "tests/fake_model.h"
 
@@ -20,12 +26,15 @@
 #include <cmocka.h>
 
 enum {
-    SEEDS = 200,
-    REQUESTS = 300,
+    SEEDS = 1000,
+    REQUESTS = 1000,
     PROMPT_MAX = 96,
     ANSWER_MAX = 40,
-    LIVE_MAX = 64,
+    LIVE_MAX = 160,
     SEQS_MAX = 16,
+    CLIENTS = 5,
+    GROUP_MAX = 3,
+    STEPS_PER_REQUEST_MAX = 2000,
 };
 
 struct sim_req {
@@ -39,39 +48,85 @@ struct sim_req {
     int32_t last;
     int32_t n_seen;
     int32_t n_preempted;
+    uint64_t arrival; /* among those that were taken */
+    bool has_run;
     bool cancelled;
+    bool ended;
+    uint64_t read_at; /* its reader lets go of it */
     int32_t n_endings;
     struct sched_timing timing; /* as it should be */
+};
+
+/* What one client has been served, and how far it was ahead of each other one when both
+ * began to wait. */
+struct share {
+    int64_t served;
+    int32_t n_waiting;
+    uint64_t chosen_last;   /* the latest arrival that was chosen */
+    uint64_t waiting_first; /* the earliest that was not */
+    bool both[CLIENTS];
+    int64_t ahead[CLIENTS];
+};
+
+/* What this seed has made of the world. */
+struct world {
+    struct sched_options opt;
+    bool fair;   /* one priority, enough blocks, everybody alike but for who floods */
+    bool plenty; /* of blocks: nobody ever lacks one */
+    bool faults;
+    bool overlap; /* steps are made while the one before runs */
+    bool measures;
+    bool slow_readers;
+    int32_t prompt_max;
+    int32_t answer_max;
+    uint64_t row_ns;
+    uint64_t gap_ns; /* between two arrivals, on average */
+    uint32_t leavers;
 };
 
 struct sim {
     uint64_t seed;
     uint64_t rng;
     uint64_t now;
+    uint64_t arrival_ns; /* of the next */
+    struct world w;
     struct model *m;
     struct plan *p;
     struct sim_req req[REQUESTS];
     int32_t live[LIVE_MAX]; /* [n_live] places in req */
     int32_t n_live;
     int32_t n_born;
-    bool faults;
-    bool overlap; /* steps are made while the one before runs */
+    int32_t n_refused;
+    int32_t n_hopeless; /* can never be served */
+    int32_t n_buried;
+    uint64_t n_taken;
     bool flying;
     enum status err; /* of the step that flies */
+    uint64_t step_ns;
     struct picked picked[SEQS_MAX];
+    struct share share[CLIENTS];
     uint64_t n_ended[SCHED_FAILED + 1];
     uint64_t n_tokens;
     uint64_t n_prompt_rows;
+    uint64_t n_wishes;
+    uint64_t n_steps;
 };
 
 /* Sums over all seeds: a simulation in which something never happens proves nothing of it. */
 struct sums {
     uint64_t ended[SCHED_FAILED + 1];
+    uint64_t refused[SCHED_REASONS];
     uint64_t preemptions;
     uint64_t hits;
     uint64_t steps;
     uint64_t tokens;
+    uint64_t met;
+    uint64_t missed;
+    uint64_t virtual_ns;
+    uint64_t compared; /* times that two clients' shares were */
 };
+
+static struct sums sums;
 
 static uint32_t draw(struct sim *s, uint32_t below)
 {
@@ -83,7 +138,8 @@ static uint32_t draw(struct sim *s, uint32_t below)
 static void require(const struct sim *s, bool holds, const char *what)
 {
     if (!holds)
-        fail_msg("FIRSTLIGHT_SIM_SEED=%llu: %s", (unsigned long long)s->seed, what);
+        fail_msg("%s\nagain: FIRSTLIGHT_SIM_SEED=%llu build/cpu/sim_test", what,
+                 (unsigned long long)s->seed);
 }
 
 static int32_t pick_one(struct sim *s, const int32_t *from, uint32_t n)
@@ -91,31 +147,75 @@ static int32_t pick_one(struct sim *s, const int32_t *from, uint32_t n)
     return from[draw(s, n)];
 }
 
+#define PICK_ONE(s, ...)                                                                           \
+    pick_one(s, (const int32_t[]){__VA_ARGS__},                                                    \
+             sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
+
+static uint64_t now_and_then(struct sim *s, uint64_t mean_ns)
+{
+    return mean_ns * draw(s, 2000) / 1000;
+}
+
+/* The world. */
+
+static void choose_traffic(struct sim *s)
+{
+    struct world *w = &s->w;
+    w->fair = draw(s, 4) == 0;
+    w->faults = draw(s, 4) == 0;
+    w->overlap = draw(s, 2);
+    w->measures = draw(s, 4) > 0;
+    w->slow_readers = draw(s, 4) == 0;
+    w->prompt_max = w->fair ? 12 : PICK_ONE(s, 6, 16, PROMPT_MAX);
+    w->answer_max = w->fair ? 6 : PICK_ONE(s, 3, 8, ANSWER_MAX);
+    w->row_ns = 1000u * (uint64_t)PICK_ONE(s, 1, 10, 100);
+    w->gap_ns = w->row_ns * (uint64_t)PICK_ONE(s, 3, 10, 30, 100, 300);
+    w->leavers = draw(s, 3) * 8;
+    if (w->fair)
+        w->gap_ns = w->row_ns / 2;
+}
+
+static void choose_limits(struct sim *s)
+{
+    struct world *w = &s->w;
+    w->opt = (struct sched_options){
+        .live_max = PICK_ONE(s, 8, 24, 64),
+        .step_seqs_max = PICK_ONE(s, 1, 2, 3, 8, SEQS_MAX),
+        .step_rows_max = PICK_ONE(s, 1, 2, 5, 16, 32, 64, 200),
+        .prefix_cache = draw(s, 4) > 0,
+        .overlap = w->overlap,
+        .queue_tokens_max = PICK_ONE(s, 0, 0, 40, 200),
+        .ttft_slo_ns = draw(s, 4) ? 0 : w->row_ns * (uint64_t)PICK_ONE(s, 10, 200, 2000),
+        .free_rows = PICK_ONE(s, 0, 0, 8),
+        .long_rows = PICK_ONE(s, 0, 4, 20),
+    };
+    if (!w->fair)
+        return;
+    w->opt.live_max = LIVE_MAX;
+    w->opt.step_seqs_max = PICK_ONE(s, 1, 2, 4);
+    w->opt.queue_tokens_max = 0;
+    w->opt.ttft_slo_ns = 0;
+    w->opt.long_rows = PROMPT_MAX;
+}
+
 static void world_open(struct sim *s)
 {
-    static const int32_t block_tokens[] = {1, 2, 4, 16};
-    static const int32_t rows[] = {1, 2, 5, 16, 32, 64, 200};
-    static const int32_t seqs[] = {1, 2, 3, 8, SEQS_MAX};
-    static const int32_t blocks[] = {1, 2, 3, 5, 12, 40};
-    int32_t per_block = pick_one(s, block_tokens, ARRAY_LEN(block_tokens));
-    int32_t context = 16 + (int32_t)draw(s, PROMPT_MAX + ANSWER_MAX);
+    struct world *w = &s->w;
+    choose_traffic(s);
+    choose_limits(s);
+    int32_t per_block = PICK_ONE(s, 1, 2, 4, 16);
+    int32_t context = 8 + (int32_t)draw(s, (uint32_t)(w->prompt_max + w->answer_max));
     int32_t n_blocks = (context + per_block - 1) / per_block;
-    n_blocks = n_blocks * pick_one(s, blocks, ARRAY_LEN(blocks)) / 2;
-    struct sched_options opt = {
-        .live_max = LIVE_MAX,
-        .step_seqs_max = pick_one(s, seqs, ARRAY_LEN(seqs)),
-        .step_rows_max = pick_one(s, rows, ARRAY_LEN(rows)),
-        .prefix_cache = draw(s, 4) > 0,
-    };
+    int32_t halves = PICK_ONE(s, 1, 2, 3, 5, 12, 40);
+    w->plenty = w->fair || halves == 40;
+    n_blocks = n_blocks * (w->fair ? 40 : halves) / 2;
     if (n_blocks * per_block < 4)
         n_blocks = 4;
-    s->m = fake_open(n_blocks, per_block, context, opt.step_rows_max, opt.step_seqs_max);
+    s->m = fake_open(n_blocks, per_block, context, w->opt.step_rows_max, w->opt.step_seqs_max);
     s->m->eos_one_in = draw(s, 2) ? 20 : 0;
     s->m->bad_one_in = draw(s, 4) ? 0 : 200;
-    s->m->fail_one_in = draw(s, 4) ? 0 : 60;
-    s->faults = s->m->fail_one_in > 0;
-    s->overlap = draw(s, 2);
-    require(s, plan_open(&s->p, &s->m->info, &opt) == OK, "plan_open");
+    s->m->fail_one_in = w->faults ? 60 : 0;
+    require(s, plan_open(&s->p, &s->m->info, &w->opt) == OK, "plan_open");
 }
 
 static void world_close(struct sim *s)
@@ -124,66 +224,144 @@ static void world_close(struct sim *s)
     model_close(s->m);
 }
 
+/* What a step really takes: a fixed part, rows, and now and then something else altogether. */
+static uint64_t step_takes(struct sim *s, const struct model_batch *b)
+{
+    uint64_t ns = s->w.row_ns * (uint64_t)(4 + b->n_rows);
+    ns += ns * draw(s, 20) / 100;
+    return draw(s, 100) ? ns : 10 * ns;
+}
+
+/* Arrivals. */
+
 /* Prompts begin with one of three texts, so that prefixes meet. */
 static void draw_prompt(struct sim *s, struct sim_req *q)
 {
-    static const int32_t lengths[] = {1, 3, 8, 20, 50, PROMPT_MAX};
-    q->n_prompt = 1 + (int32_t)draw(s, (uint32_t)pick_one(s, lengths, ARRAY_LEN(lengths)));
+    uint32_t most = draw(s, 4) ? (uint32_t)s->w.prompt_max / 3 + 1 : (uint32_t)s->w.prompt_max;
+    q->n_prompt = 1 + (int32_t)draw(s, most);
     int32_t text = (int32_t)draw(s, 3);
     int32_t n_text = (int32_t)draw(s, (uint32_t)q->n_prompt + 1);
     for (int32_t i = 0; i < q->n_prompt; i++)
         q->prompt[i] = i < n_text ? 1 + (text * 31 + i * 7) % 90 : 1 + (int32_t)draw(s, 90);
 }
 
-static void draw_params(struct sim *s, struct sim_req *q)
+static void draw_controls(struct sim *s, struct sim_req *q)
 {
-    q->params = (struct sched_params){
-        .max_new_tokens = 1 + (int32_t)draw(s, ANSWER_MAX),
-        .sampling = {.top_p = 1, .repetition = 1, .n_logprobs = -1, .seed = draw(s, 1000)},
-        .ignore_eos = draw(s, 4) == 0,
-        .priority = draw(s, 5) ? 0 : (int32_t)draw(s, 3) - 1,
-        .deadline_ns = draw(s, 10) ? 0 : s->now + draw(s, 60),
-        .cache_salt = draw(s, 4) == 0,
-    };
     struct sampling *how = &q->params.sampling;
-    if (draw(s, 4) == 0)
+    if (draw(s, 8) == 0)
         how->presence = 0.5f;
     if (draw(s, 8) == 0)
         how->n_logprobs = (int32_t)draw(s, LOGPROBS_MAX + 1);
     if (draw(s, 8) == 0) {
         how->n_bias = 2;
         how->bias = q->bias;
-        q->bias[0].token = (int32_t)draw(s, 97);
-        q->bias[1].token = (int32_t)draw(s, 97);
+        q->bias[0].token = (int32_t)draw(s, FAKE_VOCAB);
+        q->bias[1].token = (int32_t)draw(s, FAKE_VOCAB);
     }
+    q->params.judge_prompt = !s->w.fair && draw(s, 16) == 0;
 }
 
-static void born(struct sim *s)
+/* The first client floods: it sends as much as all others together, and more. */
+static void draw_params(struct sim *s, struct sim_req *q)
 {
-    int32_t place = s->n_born++;
-    struct sim_req *q = &s->req[place];
-    draw_prompt(s, q);
-    draw_params(s, q);
-    int64_t capacity = req_capacity(&s->m->info);
-    enum status err = req_open(&q->r, &s->m->info, &q->params, q->prompt, q->n_prompt);
-    require(s, err == (q->n_prompt < capacity ? OK : E_INVALID), "what fits, and only that");
-    if (err)
+    const struct world *w = &s->w;
+    uint32_t client = draw(s, 3) ? 0 : draw(s, CLIENTS);
+    q->params = (struct sched_params){
+        .max_new_tokens = 1 + (int32_t)draw(s, (uint32_t)w->answer_max),
+        .sampling = {.top_p = 1, .repetition = 1, .n_logprobs = -1, .seed = draw(s, 1000)},
+        .ignore_eos = draw(s, 4) == 0,
+        .client = client,
+        .cache_salt = draw(s, 4) == 0,
+    };
+    draw_controls(s, q);
+    if (w->fair)
         return;
-    int32_t most = (int32_t)capacity - q->n_prompt;
+    q->params.priority = draw(s, 5) ? 0 : (int32_t)draw(s, 3) - 1;
+    if (draw(s, 10) == 0)
+        q->params.deadline_ns = s->now + now_and_then(s, 300 * w->row_ns);
+    if (draw(s, 10) == 0)
+        q->params.ttft_slo_ns = 1 + now_and_then(s, 100 * w->row_ns);
+}
+
+/* As sched_admit() and sched_submit() do it; false: turned away. */
+static bool may_come(struct sim *s, const struct sim_req *q, int32_t n)
+{
+    struct sched_refusal no = {.reason = SCHED_REASONS};
+    const struct sched_stats *stats = plan_stats(s->p);
+    uint64_t slo = q->params.ttft_slo_ns ? q->params.ttft_slo_ns : s->w.opt.ttft_slo_ns;
+    bool may = admit_judge(&s->w.opt, stats, q->params.ttft_slo_ns, s->n_live, q->n_prompt, &no);
+    if (may)
+        return n <= s->w.opt.live_max - s->n_live;
+    require(s, no.reason < SCHED_REASONS && no.retry_after_ns > 0, "refused without a reason");
+    require(s, no.reason != SCHED_TOO_LATE || slo > 0, "too late for no wish");
+    require(s, no.reason != SCHED_MANY_REQUESTS || s->n_live == s->w.opt.live_max,
+            "refused with room");
+    sums.refused[no.reason]++;
+    return false;
+}
+
+static void enter(struct sim *s, struct sim_req *q, int32_t place)
+{
+    int32_t most = (int32_t)req_capacity(&s->m->info) - q->n_prompt;
     most = q->params.max_new_tokens < most ? q->params.max_new_tokens : most;
     q->n_want = fake_answer(s->m, &q->params, q->prompt, q->n_prompt, most, q->want, &q->last);
     memset(q->bias, 0x55, sizeof(q->bias)); /* the copy must not depend on it */
     q->r->user = q;
+    q->r->timing.submitted_ns = s->now;
+    q->timing.submitted_ns = s->now;
+    q->arrival = ++s->n_taken;
+    s->share[q->params.client].n_waiting++;
     s->live[s->n_live++] = place;
     plan_add(s->p, q->r);
+}
+
+/* One request, or several answers to one prompt: all of them or none. */
+static void born(struct sim *s)
+{
+    int32_t n = draw(s, 12) ? 1 : 1 + (int32_t)draw(s, GROUP_MAX);
+    int32_t first = s->n_born;
+    n = n < REQUESTS - first ? n : REQUESTS - first;
+    s->n_born += n;
+    draw_prompt(s, &s->req[first]);
+    draw_params(s, &s->req[first]);
+    bool may = may_come(s, &s->req[first], n);
+    if (!may)
+        s->n_refused += n;
+    for (int32_t i = 0; i < n && may; i++) {
+        struct sim_req *q = &s->req[first + i];
+        if (i > 0)
+            *q = s->req[first];
+        if (i > 0 && q->params.sampling.bias)
+            q->params.sampling.bias = q->bias;
+        q->params.sampling.seed += (uint64_t)i;
+        q->params.judge_prompt = q->params.judge_prompt && i == 0;
+    }
+    for (int32_t i = 0; i < n && may; i++) {
+        struct sim_req *q = &s->req[first + i];
+        enum status err = req_open(&q->r, &s->m->info, &q->params, q->prompt, q->n_prompt);
+        bool fits = q->n_prompt < req_capacity(&s->m->info);
+        require(s, err == (fits ? OK : E_INVALID), "what fits, and only that");
+        s->n_hopeless += err != OK;
+        if (!err)
+            enter(s, q, first + i);
+    }
+    const struct sched_stats *stats = plan_stats(s->p);
+    int64_t most = s->w.opt.queue_tokens_max;
+    require(s, stats->waiting <= s->w.opt.live_max, "more wait than may be alive");
+    require(s, !may || n > 1 || !most || stats->waiting <= 1 || stats->waiting_tokens <= most,
+            "more tokens wait than may");
 }
 
 static void cancel_somebody(struct sim *s)
 {
     struct sim_req *q = &s->req[s->live[draw(s, (uint32_t)s->n_live)]];
+    if (q->ended)
+        return;
     plan_end(s->p, q->r, SCHED_CANCELLED);
     q->cancelled = true;
 }
+
+/* Endings. */
 
 static bool ending_is_right(const struct sim *s, const struct sim_req *q)
 {
@@ -198,23 +376,42 @@ static bool ending_is_right(const struct sim *s, const struct sim_req *q)
     case SCHED_EXPIRED:
         return q->params.deadline_ns != 0 && q->params.deadline_ns <= s->now;
     case SCHED_FAILED:
-        return s->faults || (whole && q->last == PICKED_BAD);
+        return s->w.faults || (whole && q->last == PICKED_BAD);
     default:
         return false;
     }
 }
 
-static void bury(struct sim *s, struct sim_req *q)
+/* What nobody reads any more is let go; a slow reader takes its time. */
+static void bury_the_read(struct sim *s)
 {
-    int32_t i = 0;
-    while (&s->req[s->live[i]] != q)
-        i++;
-    s->live[i] = s->live[--s->n_live];
+    for (int32_t i = s->n_live - 1; i >= 0; i--) {
+        struct sim_req *q = &s->req[s->live[i]];
+        if (!q->ended || q->read_at > s->now || plan_holds(s->p, q->r))
+            continue;
+        s->live[i] = s->live[--s->n_live];
+        s->n_buried++;
+        req_close(q->r);
+        q->r = NULL;
+    }
+}
+
+static void ends(struct sim *s, struct sim_req *q)
+{
+    const struct sched_timing *t = &q->r->timing;
+    require(s, ending_is_right(s, q), "ends for another reason");
+    require(s,
+            t->scheduled_ns == q->timing.scheduled_ns && t->first_ns == q->timing.first_ns &&
+                t->last_ns == q->timing.last_ns,
+            "wrong instants");
     s->n_ended[q->r->ending]++;
     s->n_tokens += (uint64_t)q->n_seen;
+    s->share[q->params.client].n_waiting -= !q->has_run;
+    q->has_run = true;
+    q->ended = true;
     q->n_endings++;
-    req_close(q->r);
-    q->r = NULL;
+    q->read_at =
+        s->w.slow_readers && draw(s, 4) == 0 ? s->now + now_and_then(s, 50 * s->w.row_ns) : s->now;
 }
 
 static void hear_news(struct sim *s)
@@ -226,26 +423,24 @@ static void hear_news(struct sim *s)
         require(s, q->r == r && q->n_endings == 0, "news of the living only");
         require(s, n >= q->n_seen && n <= q->n_seen + 1, "one token a step");
         require(s, n <= q->n_want, "more tokens than alone");
-        if (n > q->n_seen)
+        if (n > q->n_seen) {
             require(s, r->tokens[r->n - 1] == q->want[n - 1], "another token than alone");
-        if (n > q->n_seen && r->detail)
-            require(s, r->detail[n - 1].token == q->want[n - 1], "logprobs of another token");
-        if (n > q->n_seen)
+            require(s, !r->detail || r->detail[n - 1].token == q->want[n - 1],
+                    "logprobs of another token");
             q->timing.last_ns = s->now;
-        if (n > 0 && !q->timing.first_ns)
+            s->share[q->params.client].served++;
+        }
+        if (n > 0 && !q->timing.first_ns) {
             q->timing.first_ns = s->now;
+            s->n_wishes += r->slo_ns > 0;
+        }
         q->n_seen = n;
-        if (r->ending == SCHED_RUNNING)
-            continue;
-        require(s, ending_is_right(s, q), "ends for another reason");
-        require(s,
-                r->timing.scheduled_ns == q->timing.scheduled_ns &&
-                    r->timing.first_ns == q->timing.first_ns &&
-                    r->timing.last_ns == q->timing.last_ns,
-                "wrong instants");
-        bury(s, q);
+        if (r->ending != SCHED_RUNNING)
+            ends(s, q);
     }
 }
+
+/* What is asked of every step. */
 
 /* The first in order among those that hold blocks. */
 static struct sim_req *first_running(struct sim *s)
@@ -259,17 +454,106 @@ static struct sim_req *first_running(struct sim *s)
     return first;
 }
 
-/* What a step carries, counted from outside. */
-static void count_rows(struct sim *s)
+/* It was chosen from the queue in this step. */
+static void check_choice(struct sim *s, struct sim_req *q)
 {
+    struct share *share = &s->share[q->params.client];
+    q->has_run = true;
+    share->n_waiting--;
+    share->served += q->n_prompt - q->r->n_cached;
+    share->chosen_last = q->arrival > share->chosen_last ? q->arrival : share->chosen_last;
+}
+
+struct glance {
+    int32_t chosen_least; /* priority of those chosen in this step */
+    int32_t waiting_most; /* priority of short prompts that wait */
+    bool any_waits;
+    int32_t n_prompt_rows;
+    bool preempted;
+};
+
+static void look(struct sim *s, struct glance *g)
+{
+    *g = (struct glance){.chosen_least = INT32_MAX, .waiting_most = INT32_MIN};
+    for (int32_t i = 0; i < CLIENTS; i++)
+        s->share[i].waiting_first = UINT64_MAX;
     for (int32_t i = 0; i < s->n_live; i++) {
         struct sim_req *q = &s->req[s->live[i]];
-        int32_t n_left = q->n_prompt - q->r->n_cached;
-        int32_t n_prompt_rows = n_left < q->r->n_step ? n_left : q->r->n_step;
-        s->n_prompt_rows += n_prompt_rows > 0 ? (uint64_t)n_prompt_rows : 0;
-        if (q->r->n_step > 0 && !q->timing.scheduled_ns)
+        const struct sched_req *r = q->r;
+        int32_t priority = r->params.priority;
+        if (q->ended || r->ending != SCHED_RUNNING)
+            continue;
+        g->preempted = g->preempted || r->n_preempted > q->n_preempted;
+        q->n_preempted = r->n_preempted;
+        if (r->running && !q->has_run) {
+            check_choice(s, q);
+            g->chosen_least = priority < g->chosen_least ? priority : g->chosen_least;
+        }
+        if (!r->running && !r->is_long && priority > g->waiting_most)
+            g->waiting_most = priority;
+        struct share *share = &s->share[q->params.client];
+        if (!q->has_run && q->arrival < share->waiting_first)
+            share->waiting_first = q->arrival;
+        g->any_waits = g->any_waits || !r->running;
+        if (r->n_step == 0)
+            continue;
+        int32_t done = req_done(r) - r->n_step;
+        int32_t n_left = q->n_prompt - done;
+        int32_t n_prompt_rows = n_left < r->n_step ? n_left : r->n_step;
+        g->n_prompt_rows += n_prompt_rows > 0 ? n_prompt_rows : 0;
+        if (!q->timing.scheduled_ns)
             q->timing.scheduled_ns = s->now;
     }
+}
+
+/* U = P + S * A, of queue.c. */
+static void check_shares(struct sim *s)
+{
+    int64_t bound = s->w.prompt_max + (int64_t)s->w.opt.step_seqs_max * s->w.answer_max;
+    for (int32_t i = 0; i < CLIENTS; i++) {
+        require(s, s->share[i].chosen_last < s->share[i].waiting_first,
+                "a client's own out of order");
+        for (int32_t k = 0; k < i; k++) {
+            struct share *a = &s->share[i];
+            struct share *b = &s->share[k];
+            int64_t ahead = a->served - b->served;
+            bool both = a->n_waiting > 0 && b->n_waiting > 0;
+            if (both && !a->both[k])
+                a->ahead[k] = ahead;
+            a->both[k] = both;
+            sums.compared += both;
+            int64_t more = ahead - a->ahead[k];
+            require(s, !both || (more <= 2 * bound && -more <= 2 * bound),
+                    "a client gets more than its share");
+        }
+    }
+}
+
+static void check_step(struct sim *s, const struct model_batch *b, int32_t n_rows)
+{
+    struct glance g;
+    const struct world *w = &s->w;
+    look(s, &g);
+    s->n_prompt_rows += (uint64_t)g.n_prompt_rows;
+    require(s, g.chosen_least >= g.waiting_most, "lower priority passed by");
+    const struct sched_stats *stats = plan_stats(s->p);
+    bool room = stats->running < stats->seats && n_rows < w->opt.step_rows_max;
+    require(s,
+            !w->plenty || !g.any_waits || !room || g.preempted || g.n_prompt_rows > 0 ||
+                b->n_picks == 0,
+            "somebody waits for nothing");
+    if (w->fair)
+        check_shares(s);
+}
+
+/* Steps. */
+
+static void finish_step(struct sim *s, const struct picked *picked)
+{
+    if (s->w.measures)
+        plan_measure(s->p, s->step_ns);
+    if (s->w.overlap)
+        plan_settle(s->p, picked);
 }
 
 /* In turn: to the end. Overlapped: the results of this step are looked at in the next. */
@@ -284,26 +568,30 @@ static void run(struct sim *s, const struct model_batch *b, int32_t n_rows)
     }
     if (flown) {
         memcpy(before, s->picked, sizeof(before));
-        plan_settle(s->p, before);
+        finish_step(s, before);
     }
     if (n_rows > 0) {
         model_launch(s->m, b);
         s->err = model_wait(s->m, s->picked);
+        s->step_ns = step_takes(s, b);
     }
     if (flown)
         plan_commit(s->p, s->now, before);
-    s->flying = s->overlap && n_rows > 0;
-    if (s->overlap || n_rows == 0)
+    s->flying = s->w.overlap && n_rows > 0;
+    if (s->w.overlap || n_rows == 0)
         return;
-    if (s->err)
+    s->now += s->step_ns;
+    if (s->err) {
         plan_fail(s->p);
-    else
-        plan_commit(s->p, s->now, s->picked);
+        return;
+    }
+    finish_step(s, s->picked);
+    plan_commit(s->p, s->now, s->picked);
 }
 
 static void step(struct sim *s)
 {
-    struct model_batch b;
+    struct model_batch b = {0};
     struct sim_req *first = first_running(s);
     bool flown = s->flying;
     bool keeps = first && !(first->params.deadline_ns && first->params.deadline_ns <= s->now);
@@ -315,41 +603,60 @@ static void step(struct sim *s)
         require(s, head && (head->r->n_step > 0 || flown), "the first did not move");
         require(s, !keeps || first->r->n_preempted == n_preempted || req_before(head->r, first->r),
                 "the first was preempted");
-        count_rows(s);
+        check_step(s, &b, n_rows);
     }
     run(s, &b, n_rows);
     hear_news(s);
     require(s, plan_check(s->p), "blocks or queues do not add up");
-    s->now++;
+    if (s->flying)
+        s->now += s->step_ns;
+    require(s, ++s->n_steps < (uint64_t)REQUESTS * STEPS_PER_REQUEST_MAX, "no end");
 }
 
-static void run_seed(uint64_t seed, struct sums *sums)
+static void check_end(struct sim *s)
+{
+    const struct sched_stats *stats = plan_stats(s->p);
+    bool plain = !s->w.faults && !s->m->bad_one_in && !s->w.overlap;
+    require(s, stats->blocks_used == 0 && plan_idle(s->p), "blocks are left at the end");
+    require(s, stats->waiting_tokens == 0 && stats->backlog_ns == 0, "tokens still wait");
+    require(s, stats->tokens_out == s->n_tokens, "tokens_out");
+    require(s, !plain || stats->tokens_in == s->n_prompt_rows, "tokens_in");
+    require(s, stats->slo_met + stats->slo_missed == s->n_wishes, "wishes met and missed");
+    require(s, s->n_refused + s->n_hopeless + s->n_buried == REQUESTS, "somebody got lost");
+    for (size_t i = 0; i < ARRAY_LEN(s->n_ended); i++)
+        sums.ended[i] += s->n_ended[i];
+    sums.preemptions += stats->preemptions;
+    sums.hits += stats->prefix_hit_tokens;
+    sums.steps += stats->steps;
+    sums.tokens += stats->tokens_out;
+    sums.met += stats->slo_met;
+    sums.missed += stats->slo_missed;
+    sums.virtual_ns += s->now;
+}
+
+static void run_seed(uint64_t seed)
 {
     static struct sim s;
-    s = (struct sim){.seed = seed, .rng = seed * 1000003u, .now = 1};
+    memset(&s, 0, sizeof(s));
+    s.seed = seed;
+    s.rng = seed * 1000003u;
+    s.now = 1;
     world_open(&s);
-    uint32_t rush = 1 + draw(&s, 4);
-    uint32_t leavers = draw(&s, 3) * 8;
     while (s.n_born < REQUESTS || s.n_live > 0) {
-        for (uint32_t i = 0; i < rush && draw(&s, 2); i++) {
-            if (s.n_born < REQUESTS && s.n_live < LIVE_MAX)
-                born(&s);
+        if (plan_idle(s.p) && !s.flying && s.n_live == 0 && s.arrival_ns > s.now)
+            s.now = s.arrival_ns;
+        while (s.n_born < REQUESTS && s.arrival_ns <= s.now) {
+            born(&s);
+            s.arrival_ns += now_and_then(&s, s.w.gap_ns);
         }
-        if (leavers && s.n_live > 0 && draw(&s, leavers) == 0)
+        if (s.w.leavers && s.n_live > 0 && draw(&s, s.w.leavers) == 0)
             cancel_somebody(&s);
         step(&s);
+        bury_the_read(&s);
+        if (plan_idle(s.p) && !s.flying)
+            s.now += s.w.row_ns;
     }
-    const struct sched_stats *stats = plan_stats(s.p);
-    require(&s, stats->blocks_used == 0 && plan_idle(s.p), "blocks are left at the end");
-    require(&s, stats->tokens_out == s.n_tokens, "tokens_out");
-    if (!s.faults && !s.m->bad_one_in && !s.overlap)
-        require(&s, stats->tokens_in == s.n_prompt_rows, "tokens_in");
-    for (size_t i = 0; i < ARRAY_LEN(s.n_ended); i++)
-        sums->ended[i] += s.n_ended[i];
-    sums->preemptions += stats->preemptions;
-    sums->hits += stats->prefix_hit_tokens;
-    sums->steps += stats->steps;
-    sums->tokens += stats->tokens_out;
+    check_end(&s);
     world_close(&s);
 }
 
@@ -359,25 +666,39 @@ static uint64_t number_from(const char *name, uint64_t otherwise)
     return text ? strtoull(text, NULL, 10) : otherwise;
 }
 
+static void print_sums(uint64_t n_seeds, double seconds)
+{
+    print_message("%llu seeds, %llu steps, %llu tokens, %llu preemptions, %llu prefix tokens\n",
+                  (unsigned long long)n_seeds, (unsigned long long)sums.steps,
+                  (unsigned long long)sums.tokens, (unsigned long long)sums.preemptions,
+                  (unsigned long long)sums.hits);
+    print_message("objectives: %llu met, %llu missed; shares compared %llu times\n",
+                  (unsigned long long)sums.met, (unsigned long long)sums.missed,
+                  (unsigned long long)sums.compared);
+    for (int i = SCHED_STOP; i <= SCHED_FAILED; i++)
+        print_message("finish %d: %llu\n", i, (unsigned long long)sums.ended[i]);
+    for (int i = 0; i < SCHED_REASONS; i++)
+        print_message("refused %d: %llu\n", i, (unsigned long long)sums.refused[i]);
+    print_message("%.0f s of virtual time in %.1f s\n", (double)sums.virtual_ns * 1e-9, seconds);
+}
+
 static void test_seeds(void **state)
 {
     (void)state;
-    struct sums sums = {0};
+    uint64_t start = now_ns();
     uint64_t only = number_from("FIRSTLIGHT_SIM_SEED", 0);
     uint64_t last = only ? only : number_from("FIRSTLIGHT_SIM_SEEDS", SEEDS);
     for (uint64_t seed = only ? only : 1; seed <= last; seed++)
-        run_seed(seed, &sums);
-    print_message("%llu steps, %llu tokens, %llu preemptions, %llu prefix tokens found\n",
-                  (unsigned long long)sums.steps, (unsigned long long)sums.tokens,
-                  (unsigned long long)sums.preemptions, (unsigned long long)sums.hits);
-    for (int i = SCHED_STOP; i <= SCHED_FAILED; i++)
-        print_message("finish %d: %llu\n", i, (unsigned long long)sums.ended[i]);
+        run_seed(seed);
+    print_sums(only ? 1 : last, (double)(now_ns() - start) * 1e-9);
     if (only)
         return;
     for (int i = SCHED_STOP; i <= SCHED_FAILED; i++)
         assert_true(sums.ended[i] > 0);
-    assert_true(sums.preemptions > 0);
-    assert_true(sums.hits > 0);
+    for (int i = 0; i < SCHED_REASONS; i++)
+        assert_true(sums.refused[i] > 0);
+    assert_true(sums.preemptions > 0 && sums.hits > 0 && sums.compared > 0);
+    assert_true(sums.met > 0 && sums.missed > 0);
 }
 
 int main(void)

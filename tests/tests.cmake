@@ -16,6 +16,10 @@ if(cmocka_FOUND)
     set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS unit)
   endforeach()
   set_tests_properties(threads_test engine_test PROPERTIES LABELS threads)
+  # Under a sanitizer a seed takes ten times as long.
+  if(SANITIZE)
+    set_tests_properties(sim_test PROPERTIES ENVIRONMENT FIRSTLIGHT_SIM_SEEDS=100)
+  endif()
   # Its malloc fails when told to.
   foreach(name conn_fault_test serve_fault_test)
     target_link_options(${name} PRIVATE LINKER:--wrap=malloc,--wrap=calloc,--wrap=realloc)
