@@ -17,6 +17,7 @@
 #include "scheduler/admit.h"
 #include "scheduler/plan.h"
 #include "tests/fake_model.h"
+#include "tests/sim_world.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,10 +29,6 @@
 enum {
     SEEDS = 1000,
     REQUESTS = 1000,
-    PROMPT_MAX = 96,
-    ANSWER_MAX = 40,
-    LIVE_MAX = 160,
-    SEQS_MAX = 16,
     CLIENTS = 5,
     GROUP_MAX = 3,
     STEPS_PER_REQUEST_MAX = 2000,
@@ -41,9 +38,9 @@ struct sim_req {
     struct sched_req *r; /* NULL before and after its life */
     struct sched_params params;
     struct token_bias bias[2];
-    int32_t prompt[PROMPT_MAX];
+    int32_t prompt[SIM_PROMPT_MAX];
     int32_t n_prompt;
-    int32_t want[ANSWER_MAX];
+    int32_t want[SIM_ANSWER_MAX];
     int32_t n_want;
     int32_t last;
     int32_t n_seen;
@@ -68,32 +65,16 @@ struct share {
     int64_t ahead[CLIENTS];
 };
 
-/* What this seed has made of the world. */
-struct world {
-    struct sched_options opt;
-    bool fair;   /* one priority, enough blocks, everybody alike but for who floods */
-    bool plenty; /* of blocks: nobody ever lacks one */
-    bool faults;
-    bool overlap; /* steps are made while the one before runs */
-    bool measures;
-    bool slow_readers;
-    int32_t prompt_max;
-    int32_t answer_max;
-    uint64_t row_ns;
-    uint64_t gap_ns; /* between two arrivals, on average */
-    uint32_t leavers;
-};
-
 struct sim {
     uint64_t seed;
     uint64_t rng;
     uint64_t now;
     uint64_t arrival_ns; /* of the next */
-    struct world w;
+    struct sim_world w;
     struct model *m;
     struct plan *p;
     struct sim_req req[REQUESTS];
-    int32_t live[LIVE_MAX]; /* [n_live] places in req */
+    int32_t live[SIM_LIVE_MAX]; /* [n_live] places in req */
     int32_t n_live;
     int32_t n_born;
     int32_t n_refused;
@@ -103,7 +84,7 @@ struct sim {
     bool flying;
     enum status err; /* of the step that flies */
     uint64_t step_ns;
-    struct picked picked[SEQS_MAX];
+    struct picked picked[SIM_SEQS_MAX];
     struct share share[CLIENTS];
     uint64_t n_ended[SCHED_FAILED + 1];
     uint64_t n_tokens;
@@ -130,9 +111,7 @@ static struct sums sums;
 
 static uint32_t draw(struct sim *s, uint32_t below)
 {
-    s->rng += 0x9e3779b97f4a7c15u;
-    uint64_t h = fake_mix(fake_mix(s->rng, 1), 2);
-    return (uint32_t)((h >> 16) % below);
+    return sim_draw(&s->rng, below);
 }
 
 static void require(const struct sim *s, bool holds, const char *what)
@@ -142,15 +121,6 @@ static void require(const struct sim *s, bool holds, const char *what)
                  (unsigned long long)s->seed);
 }
 
-static int32_t pick_one(struct sim *s, const int32_t *from, uint32_t n)
-{
-    return from[draw(s, n)];
-}
-
-#define PICK_ONE(s, ...)                                                                           \
-    pick_one(s, (const int32_t[]){__VA_ARGS__},                                                    \
-             sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
-
 static uint64_t now_and_then(struct sim *s, uint64_t mean_ns)
 {
     return mean_ns * draw(s, 2000) / 1000;
@@ -158,55 +128,15 @@ static uint64_t now_and_then(struct sim *s, uint64_t mean_ns)
 
 /* The world. */
 
-static void choose_traffic(struct sim *s)
-{
-    struct world *w = &s->w;
-    w->fair = draw(s, 4) == 0;
-    w->faults = draw(s, 4) == 0;
-    w->overlap = draw(s, 2);
-    w->measures = draw(s, 4) > 0;
-    w->slow_readers = draw(s, 4) == 0;
-    w->prompt_max = w->fair ? 12 : PICK_ONE(s, 6, 16, PROMPT_MAX);
-    w->answer_max = w->fair ? 6 : PICK_ONE(s, 3, 8, ANSWER_MAX);
-    w->row_ns = 1000u * (uint64_t)PICK_ONE(s, 1, 10, 100);
-    w->gap_ns = w->row_ns * (uint64_t)PICK_ONE(s, 3, 10, 30, 100, 300);
-    w->leavers = draw(s, 3) * 8;
-    if (w->fair)
-        w->gap_ns = w->row_ns / 2;
-}
-
-static void choose_limits(struct sim *s)
-{
-    struct world *w = &s->w;
-    w->opt = (struct sched_options){
-        .live_max = PICK_ONE(s, 8, 24, 64),
-        .step_seqs_max = PICK_ONE(s, 1, 2, 3, 8, SEQS_MAX),
-        .step_rows_max = PICK_ONE(s, 1, 2, 5, 16, 32, 64, 200),
-        .prefix_cache = draw(s, 4) > 0,
-        .overlap = w->overlap,
-        .queue_tokens_max = PICK_ONE(s, 0, 0, 40, 200),
-        .ttft_slo_ns = draw(s, 4) ? 0 : w->row_ns * (uint64_t)PICK_ONE(s, 10, 200, 2000),
-        .free_rows = PICK_ONE(s, 0, 0, 8),
-        .long_rows = PICK_ONE(s, 0, 4, 20),
-    };
-    if (!w->fair)
-        return;
-    w->opt.live_max = LIVE_MAX;
-    w->opt.step_seqs_max = PICK_ONE(s, 1, 2, 4);
-    w->opt.queue_tokens_max = 0;
-    w->opt.ttft_slo_ns = 0;
-    w->opt.long_rows = PROMPT_MAX;
-}
-
 static void world_open(struct sim *s)
 {
-    struct world *w = &s->w;
-    choose_traffic(s);
-    choose_limits(s);
-    int32_t per_block = PICK_ONE(s, 1, 2, 4, 16);
+    struct sim_world *w = &s->w;
+    sim_choose_traffic(w, &s->rng);
+    sim_choose_limits(w, &s->rng);
+    int32_t per_block = SIM_ONE_OF(&s->rng, 1, 2, 4, 16);
     int32_t context = 8 + (int32_t)draw(s, (uint32_t)(w->prompt_max + w->answer_max));
     int32_t n_blocks = (context + per_block - 1) / per_block;
-    int32_t halves = PICK_ONE(s, 1, 2, 3, 5, 12, 40);
+    int32_t halves = SIM_ONE_OF(&s->rng, 1, 2, 3, 5, 12, 40);
     w->plenty = w->fair || halves == 40;
     n_blocks = n_blocks * (w->fair ? 40 : halves) / 2;
     if (n_blocks * per_block < 4)
@@ -216,20 +146,6 @@ static void world_open(struct sim *s)
     s->m->bad_one_in = draw(s, 4) ? 0 : 200;
     s->m->fail_one_in = w->faults ? 60 : 0;
     require(s, plan_open(&s->p, &s->m->info, &w->opt) == OK, "plan_open");
-}
-
-static void world_close(struct sim *s)
-{
-    plan_close(s->p);
-    model_close(s->m);
-}
-
-/* What a step really takes: a fixed part, rows, and now and then something else altogether. */
-static uint64_t step_takes(struct sim *s, const struct model_batch *b)
-{
-    uint64_t ns = s->w.row_ns * (uint64_t)(4 + b->n_rows);
-    ns += ns * draw(s, 20) / 100;
-    return draw(s, 100) ? ns : 10 * ns;
 }
 
 /* Arrivals. */
@@ -264,7 +180,7 @@ static void draw_controls(struct sim *s, struct sim_req *q)
 /* The first client floods: it sends as much as all others together, and more. */
 static void draw_params(struct sim *s, struct sim_req *q)
 {
-    const struct world *w = &s->w;
+    const struct sim_world *w = &s->w;
     uint32_t client = draw(s, 3) ? 0 : draw(s, CLIENTS);
     q->params = (struct sched_params){
         .max_new_tokens = 1 + (int32_t)draw(s, (uint32_t)w->answer_max),
@@ -300,13 +216,15 @@ static bool may_come(struct sim *s, const struct sim_req *q, int32_t n)
     return false;
 }
 
-static void enter(struct sim *s, struct sim_req *q, int32_t place)
+static void enter(struct sim *s, struct sim_req *q, int32_t place, struct sched_req *leader)
 {
     int32_t most = (int32_t)req_capacity(&s->m->info) - q->n_prompt;
     most = q->params.max_new_tokens < most ? q->params.max_new_tokens : most;
     q->n_want = fake_answer(s->m, &q->params, q->prompt, q->n_prompt, most, q->want, &q->last);
     memset(q->bias, 0x55, sizeof(q->bias)); /* the copy must not depend on it */
     q->r->user = q;
+    q->r->group = leader ? leader->group : (uint64_t)place + 1;
+    q->r->leader = leader;
     q->r->timing.submitted_ns = s->now;
     q->timing.submitted_ns = s->now;
     q->arrival = ++s->n_taken;
@@ -318,7 +236,7 @@ static void enter(struct sim *s, struct sim_req *q, int32_t place)
 /* One request, or several answers to one prompt: all of them or none. */
 static void born(struct sim *s)
 {
-    int32_t n = draw(s, 12) ? 1 : 1 + (int32_t)draw(s, GROUP_MAX);
+    int32_t n = s->w.fair || draw(s, 12) ? 1 : 1 + (int32_t)draw(s, GROUP_MAX);
     int32_t first = s->n_born;
     n = n < REQUESTS - first ? n : REQUESTS - first;
     s->n_born += n;
@@ -327,14 +245,12 @@ static void born(struct sim *s)
     bool may = may_come(s, &s->req[first], n);
     if (!may)
         s->n_refused += n;
-    for (int32_t i = 0; i < n && may; i++) {
+    for (int32_t i = 1; i < n && may; i++) {
         struct sim_req *q = &s->req[first + i];
-        if (i > 0)
-            *q = s->req[first];
-        if (i > 0 && q->params.sampling.bias)
-            q->params.sampling.bias = q->bias;
+        *q = s->req[first];
+        q->params.sampling.bias = q->params.sampling.bias ? q->bias : NULL;
         q->params.sampling.seed += (uint64_t)i;
-        q->params.judge_prompt = q->params.judge_prompt && i == 0;
+        q->params.judge_prompt = false;
     }
     for (int32_t i = 0; i < n && may; i++) {
         struct sim_req *q = &s->req[first + i];
@@ -343,7 +259,7 @@ static void born(struct sim *s)
         require(s, err == (fits ? OK : E_INVALID), "what fits, and only that");
         s->n_hopeless += err != OK;
         if (!err)
-            enter(s, q, first + i);
+            enter(s, q, first + i, i > 0 ? s->req[first].r : NULL);
     }
     const struct sched_stats *stats = plan_stats(s->p);
     int64_t most = s->w.opt.queue_tokens_max;
@@ -481,7 +397,7 @@ static void look(struct sim *s, struct glance *g)
         struct sim_req *q = &s->req[s->live[i]];
         const struct sched_req *r = q->r;
         int32_t priority = r->params.priority;
-        if (q->ended || r->ending != SCHED_RUNNING)
+        if (q->ended || r->ending != SCHED_RUNNING || r->follows)
             continue;
         g->preempted = g->preempted || r->n_preempted > q->n_preempted;
         q->n_preempted = r->n_preempted;
@@ -532,7 +448,7 @@ static void check_shares(struct sim *s)
 static void check_step(struct sim *s, const struct model_batch *b, int32_t n_rows)
 {
     struct glance g;
-    const struct world *w = &s->w;
+    const struct sim_world *w = &s->w;
     look(s, &g);
     s->n_prompt_rows += (uint64_t)g.n_prompt_rows;
     require(s, g.chosen_least >= g.waiting_most, "lower priority passed by");
@@ -559,7 +475,7 @@ static void finish_step(struct sim *s, const struct picked *picked)
 /* In turn: to the end. Overlapped: the results of this step are looked at in the next. */
 static void run(struct sim *s, const struct model_batch *b, int32_t n_rows)
 {
-    struct picked before[SEQS_MAX];
+    struct picked before[SIM_SEQS_MAX];
     bool flown = s->flying;
     s->flying = false;
     if (flown && s->err) {
@@ -573,7 +489,7 @@ static void run(struct sim *s, const struct model_batch *b, int32_t n_rows)
     if (n_rows > 0) {
         model_launch(s->m, b);
         s->err = model_wait(s->m, s->picked);
-        s->step_ns = step_takes(s, b);
+        s->step_ns = sim_step_takes(&s->w, &s->rng, b->n_rows);
     }
     if (flown)
         plan_commit(s->p, s->now, before);
@@ -657,7 +573,8 @@ static void run_seed(uint64_t seed)
             s.now += s.w.row_ns;
     }
     check_end(&s);
-    world_close(&s);
+    plan_close(s.p);
+    model_close(s.m);
 }
 
 static uint64_t number_from(const char *name, uint64_t otherwise)
@@ -668,13 +585,21 @@ static uint64_t number_from(const char *name, uint64_t otherwise)
 
 static void print_sums(uint64_t n_seeds, double seconds)
 {
-    print_message("%llu seeds, %llu steps, %llu tokens, %llu preemptions, %llu prefix tokens\n",
-                  (unsigned long long)n_seeds, (unsigned long long)sums.steps,
-                  (unsigned long long)sums.tokens, (unsigned long long)sums.preemptions,
-                  (unsigned long long)sums.hits);
-    print_message("objectives: %llu met, %llu missed; shares compared %llu times\n",
-                  (unsigned long long)sums.met, (unsigned long long)sums.missed,
-                  (unsigned long long)sums.compared);
+    const struct {
+        const char *name;
+        uint64_t n;
+    } rows[] = {
+        {"seeds", n_seeds},
+        {"steps", sums.steps},
+        {"tokens", sums.tokens},
+        {"preemptions", sums.preemptions},
+        {"prefix tokens found", sums.hits},
+        {"objectives met", sums.met},
+        {"objectives missed", sums.missed},
+        {"shares compared", sums.compared},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        print_message("%s: %llu\n", rows[i].name, (unsigned long long)rows[i].n);
     for (int i = SCHED_STOP; i <= SCHED_FAILED; i++)
         print_message("finish %d: %llu\n", i, (unsigned long long)sums.ended[i]);
     for (int i = 0; i < SCHED_REASONS; i++)
