@@ -118,3 +118,24 @@ enum status compressed_read(bool *int8, const cJSON *config, const struct compla
     *int8 = s == OK;
     return s;
 }
+
+/* As llm-compressor writes it. */
+static const char written[] =
+    "{\"config_groups\":{\"group_0\":{\"input_activations\":{\"actorder\":null,"
+    "\"block_structure\":null,\"dynamic\":true,\"group_size\":null,\"num_bits\":8,"
+    "\"observer\":null,\"observer_kwargs\":{},\"strategy\":\"token\",\"symmetric\":true,"
+    "\"type\":\"int\"},\"output_activations\":null,\"targets\":[\"Linear\"],\"weights\":{"
+    "\"actorder\":null,\"block_structure\":null,\"dynamic\":false,\"group_size\":null,"
+    "\"num_bits\":8,\"observer\":\"minmax\",\"observer_kwargs\":{},\"strategy\":\"channel\","
+    "\"symmetric\":true,\"type\":\"int\"}}},\"format\":\"int-quantized\","
+    "\"global_compression_ratio\":null,\"ignore\":[\"lm_head\"],\"kv_cache_scheme\":null,"
+    "\"quant_method\":\"compressed-tensors\",\"quantization_status\":\"compressed\"}";
+
+bool compressed_write(cJSON *config)
+{
+    cJSON *q = cJSON_Parse(written);
+    if (q && cJSON_AddItemToObject(config, "quantization_config", q))
+        return true;
+    cJSON_Delete(q);
+    return false;
+}

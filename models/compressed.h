@@ -11,4 +11,8 @@
 /* *int8: the file speaks of that scheme. E_UNSUPPORTED, E_FORMAT: of any other. */
 enum status compressed_read(bool *int8, const cJSON *config, const struct complaint *c) MUST_CHECK;
 
+/* The same said of a model written here, with lm_head left in floats, into its config.json.
+ * false: no memory. */
+bool compressed_write(cJSON *config) MUST_CHECK;
+
 #endif

@@ -165,6 +165,7 @@ static enum status bind(struct binder *b, const char *prefix, const struct part 
     const struct tensor *t = weights_find(b->w, name);
     const char *shown = weights_spelling(b->w, name, spelled);
     struct load_item it = {.tensor = t, .into = p->into, .row = p->row, .rows = p->rows};
+    (void)memcpy(it.name, name, sizeof(name));
     if (p->into->n == 0 && t)
         return complain(&c, E_UNSUPPORTED, "there is a tensor \"%s\", which %s has not", shown,
                         b->info->arch);

@@ -62,6 +62,9 @@ void llama_free(struct llama *l); /* host memory only; zeroed is fine */
 enum status llama_bind(struct llama *l, const struct weights *w, struct load_item **items,
                        size_t *n_items, char *err, size_t err_size) MUST_CHECK;
 
+/* What is behind a model, for convert.c; defined in model.c. */
+struct llama *model_llama(struct model *m);
+
 /* Each takes one kind of memory; what the backend lacks is told by mem->status. */
 void llama_take_weights(struct llama *l, struct memory *mem);
 void llama_take_scratch(struct llama *l, struct memory *mem, int32_t rows, int32_t picks);

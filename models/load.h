@@ -17,6 +17,7 @@ struct load_item {
     const struct weight *into;
     int32_t row;
     int32_t rows;
+    char name[TENSOR_NAME_MAX]; /* as Hugging Face has it */
 };
 
 /* Host memory the load needs at any moment, whatever the model: LOAD_THREADS_MAX times

@@ -388,6 +388,11 @@ size_t model_notes(const struct model *m, struct model_note *out, size_t max)
     return n;
 }
 
+struct llama *model_llama(struct model *m)
+{
+    return &m->llama;
+}
+
 const struct model_info *model_info(const struct model *m)
 {
     return &m->llama.config.info;

@@ -7,5 +7,6 @@
  * what went wrong in one line on stderr. */
 int cli_run(const struct options *o);
 int cli_inspect(const struct options *o);
+int cli_convert(const struct options *o);
 
 #endif

@@ -4,6 +4,7 @@
 #include "server/registry.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Reads headers only, unless all is to be checked; what fits is worked out from sizes and
@@ -128,6 +129,38 @@ static enum status print_text_side(const struct served *m, const char *template,
     return s;
 }
 
+static void print_notes(const struct model *m)
+{
+    enum { NOTES_MAX = 4096 };
+    static const char form[] = "model.layers.%d.%s reads floats: %s";
+    struct model_note *note = calloc(NOTES_MAX, sizeof(*note));
+    size_t n = note ? model_notes(m, note, NOTES_MAX) : 0;
+    if (n == 0)
+        line("activations", "int8 in all products of the layers");
+    for (size_t i = 0; i < n && i < NOTES_MAX; i++) {
+        char why[64] = "by option or as the checkpoint wants it";
+        char text[160];
+        if (note[i].loss > 0)
+            (void)snprintf(why, sizeof(why), "int8 would change %.1f %% of its output",
+                           100 * (double)note[i].loss);
+        (void)snprintf(text, sizeof(text), form, note[i].layer, note[i].product, why);
+        line(i == 0 ? "activations" : "", text);
+    }
+    free(note);
+}
+
+/* The whole model, to see what its products read. */
+static enum status probe(struct served *m, const struct options *o, char *err, size_t err_size)
+{
+    struct progress bar;
+    progress_start(&bar, "loading");
+    enum status s = served_load(m, o, progress_update, &bar, err, err_size);
+    progress_end(&bar);
+    if (s == OK)
+        print_notes(m->model);
+    return s;
+}
+
 int cli_inspect(const struct options *o)
 {
     char err[512] = "";
@@ -152,5 +185,7 @@ int cli_inspect(const struct options *o)
     if (s)
         return fail(err, s);
     print_fit(o, &m.info, &has);
-    return 0;
+    s = o->probe ? probe(&m, o, err, sizeof(err)) : OK;
+    served_close(&m);
+    return s ? fail(err, s) : 0;
 }

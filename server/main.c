@@ -50,6 +50,8 @@ int main(int argc, char **argv)
         return cli_run(&o);
     case CMD_INSPECT:
         return cli_inspect(&o);
+    case CMD_CONVERT:
+        return cli_convert(&o);
     case CMD_VERSION:
         (void)printf("firstlight %s\n", FIRSTLIGHT_VERSION);
         return 0;

@@ -418,6 +418,8 @@ static enum status take_word(struct options *o, const struct command_row *cmd, c
         o->model = word;
     else if (cmd->command == CMD_RUN && at == 1)
         o->prompt = word;
+    else if (cmd->command == CMD_CONVERT && at == 1)
+        o->dst = word;
     else {
         (void)snprintf(err, err_size, "%s does not take '%.40s'; see firstlight %s --help",
                        cmd->name, word, cmd->name);
@@ -472,6 +474,10 @@ static enum status check_together(const struct options *o, char *err, size_t err
     }
     if (o->command == CMD_INSPECT && !o->model) {
         (void)snprintf(err, err_size, "inspect needs a model: firstlight inspect MODEL");
+        return E_INVALID;
+    }
+    if (o->command == CMD_CONVERT && !o->dst) {
+        (void)snprintf(err, err_size, "convert needs two paths: firstlight convert SRC DST");
         return E_INVALID;
     }
     return o->command == CMD_SERVE ? check_door(o, err, err_size) : OK;

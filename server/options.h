@@ -9,13 +9,22 @@
  * default and help; parsing, the environment, --help and the messages about mistakes
  * all come from it. Strings point into argv and the environment. */
 
-enum command { CMD_NONE, CMD_SERVE, CMD_RUN, CMD_INSPECT, CMD_HELP, CMD_VERSION };
+enum command {
+    CMD_NONE,
+    CMD_SERVE,
+    CMD_RUN,
+    CMD_INSPECT,
+    CMD_CONVERT,
+    CMD_HELP,
+    CMD_VERSION,
+};
 
 enum { SERVED_NAMES_MAX = 8, SERVED_NAME_BYTES_MAX = 128, OPTION_ERROR_MAX = 256 };
 
 /* Indices of the choices, in the order of the table. */
 enum backend_choice { BACKEND_AUTO, BACKEND_CPU, BACKEND_CUDA };
 enum number_choice { NUMBERS_Q8, NUMBERS_F32 };
+enum acts_choice { ACTIVATIONS_AUTO, ACTIVATIONS_Q8, ACTIVATIONS_F32 }; /* as enum model_acts */
 enum log_choice { LOG_FORM_TEXT, LOG_FORM_JSON };
 enum access_choice { ACCESS_OFF, ACCESS_LOGFMT, ACCESS_JSON };
 
@@ -40,12 +49,16 @@ struct options {
     const char *model; /* NULL: the bundled demo model */
     struct served_names names;
     const char *chat_template; /* "": the model's own */
-    int32_t backend; /* enum backend_choice */
+    int32_t backend;           /* enum backend_choice */
     int32_t threads;
     int32_t context;
-    int32_t weights; /* enum number_choice */
-    int32_t kv;      /* enum number_choice */
+    int32_t weights;     /* enum number_choice */
+    int32_t activations; /* enum acts_choice */
+    int32_t kv;          /* enum number_choice */
     size_t kv_bytes;
+    bool probe;            /* inspect: load, and say what the probe chose */
+    const char *dst;       /* convert: where to */
+    const char *tokenizer; /* convert: "": beside the weights */
 
     int32_t max_seqs;
     int32_t max_queue;

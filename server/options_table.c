@@ -14,15 +14,27 @@ static const struct option_row model_rows[] = {
      "model's)"},
     {"backend", AT(backend), OPT_CHOICE, IN_ALL, 0, 0, "auto", "auto|cpu|cuda",
      "what computes; auto takes a GPU where there is one"},
-    {"threads", AT(threads), OPT_INT, IN_ALL, 0, 1024, "0", NULL,
+    {"threads", AT(threads), OPT_INT, IN_ALL | IN_CONVERT, 0, 1024, "0", NULL,
      "threads of the cpu backend, 0: every core this process may use"},
     {"context", AT(context), OPT_INT, IN_ALL, 0, 1 << 20, "0", NULL,
      "longest sequence in tokens, 0: what the model was trained for"},
     {"weights", AT(weights), OPT_CHOICE, IN_MODEL, 0, 0, "q8", "q8|f32",
      "numbers of weights and activations"},
+    {"activations", AT(activations), OPT_CHOICE, IN_ALL | IN_CONVERT, 0, 0, "auto", "auto|q8|f32",
+     "what enters products with q8 weights; auto: q8 but where a probe finds it too coarse"},
     {"kv", AT(kv), OPT_CHOICE, IN_ALL, 0, 0, "q8", "q8|f32", "numbers of keys and values"},
     {"kv-bytes", AT(kv_bytes), OPT_SIZE, IN_ALL, 0, 16 * TIB, "0", NULL,
      "memory for keys and values, 0: chosen from what is free"},
+};
+
+static const struct option_row look_rows[] = {
+    {"probe", AT(probe), OPT_FLAG, IN_INSPECT, 0, 0, NULL, NULL,
+     "load the weights and print which products read floats, and why"},
+};
+
+static const struct option_row convert_rows[] = {
+    {"tokenizer", AT(tokenizer), OPT_TEXT, IN_CONVERT, 0, 0, "", NULL,
+     "directory with the tokenizer's files, when SRC is a GGUF file"},
 };
 
 static const struct option_row sched_rows[] = {
@@ -125,9 +137,10 @@ static const struct option_row inspect_rows[] = {
 };
 
 static const struct option_row log_rows[] = {
-    {"log", AT(log), OPT_CHOICE, IN_ALL, 0, 0, "text", "text|json", "form of the log lines"},
-    {"log-level", AT(log_level), OPT_CHOICE, IN_ALL, 0, 0, "info", "error|warn|info|debug",
-     "least important lines to show"},
+    {"log", AT(log), OPT_CHOICE, IN_ALL | IN_CONVERT, 0, 0, "text", "text|json",
+     "form of the log lines"},
+    {"log-level", AT(log_level), OPT_CHOICE, IN_ALL | IN_CONVERT, 0, 0, "info",
+     "error|warn|info|debug", "least important lines to show"},
     {"access-log", AT(access_log), OPT_CHOICE, IN_SERVE, 0, 0, "off", "off|logfmt|json",
      "one line a request, without contents"},
     {"access-log-file", AT(access_file), OPT_TEXT, IN_SERVE, 0, 0, "", NULL,
@@ -136,6 +149,8 @@ static const struct option_row log_rows[] = {
 
 const struct option_group option_groups[] = {
     {"Model", model_rows, ARRAY_LEN(model_rows)},
+    {"Inspection", look_rows, ARRAY_LEN(look_rows)},
+    {"Conversion", convert_rows, ARRAY_LEN(convert_rows)},
     {"Scheduling", sched_rows, ARRAY_LEN(sched_rows)},
     {"Front door", door_rows, ARRAY_LEN(door_rows)},
     {"Limits", limit_rows, ARRAY_LEN(limit_rows)},
@@ -150,6 +165,8 @@ const struct command_row option_commands[] = {
      "answer one prompt on the terminal (MODEL \"demo\": the bundled one; prompt \"-\": stdin)"},
     {"inspect", CMD_INSPECT, IN_INSPECT, "inspect MODEL [options]",
      "print what a model is and what fits, without loading its weights"},
+    {"convert", CMD_CONVERT, IN_CONVERT, "convert SRC DST [options]",
+     "write a model as a directory in int8 that loads without work, here and in vLLM"},
 };
 
 const size_t n_option_groups = ARRAY_LEN(option_groups);

@@ -19,7 +19,7 @@ enum option_type {
 };
 
 /* Which commands take an option; IN_MODEL: those that load the weights. */
-enum { IN_SERVE = 1, IN_RUN = 2, IN_INSPECT = 4, IN_MODEL = 3, IN_ALL = 7 };
+enum { IN_SERVE = 1, IN_RUN = 2, IN_INSPECT = 4, IN_MODEL = 3, IN_ALL = 7, IN_CONVERT = 8 };
 
 #define MIB 1048576.0
 #define GIB 1073741824.0

@@ -188,6 +188,7 @@ static enum status load_weights(struct served *m, const struct options *o,
         .kv_bytes = o->kv_bytes,
         .weights_f32 = o->weights == NUMBERS_F32,
         .kv_f32 = o->kv == NUMBERS_F32,
+        .acts = (enum model_acts)o->activations,
         .progress = progress,
         .progress_arg = progress_arg,
     };
