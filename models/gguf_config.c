@@ -96,7 +96,7 @@ static enum status tell_count(struct teller *t, const char *key, const char *nam
 
 static enum status tell_number(struct teller *t, const char *key, const char *name)
 {
-    double x = NAN;
+    double x = (double)NAN;
     enum status s = gguf_number(t->g, key, &x, t->c);
     if (s || !gguf_find(t->g, key))
         return s;

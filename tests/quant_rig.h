@@ -124,8 +124,8 @@ static inline double quant_value(const struct quant *q, const uint8_t *block, in
 
 static inline int clamp_int(double x, int low, int high)
 {
-    double r = nearbyint(x);
-    return r < low ? low : r > high ? high : (int)r;
+    double near = x < 0 ? x - 0.5 : x + 0.5; /* the conversion cuts it off */
+    return near <= low ? low : near >= high ? high : (int)near;
 }
 
 struct span {
@@ -164,6 +164,7 @@ static inline void put_small(const struct quant *q, uint8_t *b, const float *x)
     if (offset)
         half_put(b + 2, s.low);
     scale = half_value(b);
+    double low = offset ? half_value(b + 2) : 0;
     uint8_t *bits = b + (offset ? 4 : 2);
     uint8_t *nibbles = bits + (five ? 4 : 0);
     for (int i = 0; i < 32; i++) {
@@ -173,7 +174,7 @@ static inline void put_small(const struct quant *q, uint8_t *b, const float *x)
             b[2 + i] = (uint8_t)clamp_int(over(v, scale), -127, 127);
             continue;
         }
-        n = offset ? clamp_int(over(v - half_value(b + 2), scale), 0, top)
+        n = offset ? clamp_int(over(v - low, scale), 0, top)
                    : clamp_int(over(v, scale) + (top + 1) / 2, 0, top);
         nibbles[i % 16] |= (uint8_t)((n & 15) << (i >= 16 ? 4 : 0));
         if (five)
@@ -212,11 +213,15 @@ static inline void put_k(const struct quant *q, uint8_t *b, const float *x)
         put_six(b + 4, j, 0, clamp_int(over(scale[j], half_value(b)), 0, 63));
         put_six(b + 4, j, 1, clamp_int(over(min[j], half_value(b + 2)), 0, 63));
     }
+    double d[8];
+    double m[8];
+    for (int j = 0; j < 8; j++) {
+        d[j] = half_value(b) * six(b + 4, j, 0);
+        m[j] = half_value(b + 2) * six(b + 4, j, 1);
+    }
     for (int i = 0; i < 256; i++) {
         int j = i / 32;
-        double d = half_value(b) * six(b + 4, j, 0);
-        double m = half_value(b + 2) * six(b + 4, j, 1);
-        int n = clamp_int(over((double)x[i] + m, d), 0, top);
+        int n = clamp_int(over((double)x[i] + m[j], d[j]), 0, top);
         b[(five ? 48 : 16) + 32 * (j / 2) + i % 32] |= (uint8_t)((n & 15) << (4 * (j % 2)));
         if (five)
             b[16 + i % 32] |= (uint8_t)((n >> 4) << j);
@@ -233,10 +238,11 @@ static inline void put_q6_k(uint8_t *b, const float *x)
         double scale = fabs(span_of(x + 16 * j, 16).most) / 31;
         b[192 + j] = (uint8_t)clamp_int(over(scale, half_value(b + 208)), 0, 127);
     }
+    double whole = half_value(b + 208);
     for (int i = 0; i < 256; i++) {
         int half = i / 128;
         int quarter = i % 128 / 32;
-        double d = half_value(b + 208) * (int8_t)b[192 + i / 16];
+        double d = whole * (int8_t)b[192 + i / 16];
         int n = clamp_int(over((double)x[i], d), -32, 31) + 32;
         b[64 * half + 32 * (quarter % 2) + i % 32] |= (uint8_t)((n & 15) << (4 * (quarter / 2)));
         b[128 + 32 * half + i % 32] |= (uint8_t)((n >> 4) << (2 * quarter));
