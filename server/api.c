@@ -1,6 +1,7 @@
 #include "server/api.h"
 
 #include "server/models_list.h"
+#include "server/query.h"
 #include "server/target.h"
 
 #include <assert.h>
@@ -63,6 +64,51 @@ static void on_workers_rest(struct call *k)
         return;
     }
     stream_start(k->api->env, k->conn, &k->x, model, k->r);
+}
+
+/* A browser's EventSource can only GET: the same requests with the body in the query. Looking at
+ * one with HEAD would compute an answer for nobody. */
+static void start_from_query(struct call *k, const char *model, bool wrapped)
+{
+    struct buf body = {0};
+    struct api_error e = {0};
+    struct http_request r = *k->r;
+    if (strcmp(r.method, "HEAD") == 0) {
+        api_error_set(&e, API_BAD_METHOD, NULL, NULL);
+        reply_error(&k->x, k->conn, &e, "Allow: GET, POST\r\n");
+        return;
+    }
+    buf_text(&body, wrapped ? "{\"inputs\":" : "");
+    enum status s = query_object(&body, k->query, &e);
+    buf_text(&body, wrapped ? "}" : "");
+    if (s == E_NOMEM || body.failed)
+        api_error_set(&e, API_ENGINE, NULL, NULL);
+    if (s || body.failed) {
+        reply_error(&k->x, k->conn, &e, NULL);
+    } else {
+        r.body = body.data;
+        r.body_bytes = body.n;
+        stream_start(k->api->env, k->conn, &k->x, model, &r);
+    }
+    buf_free(&body);
+}
+
+static void on_workers_rest_query(struct call *k)
+{
+    char model[MODEL_BYTES_MAX + 1];
+    if (target_decode(model, sizeof(model), k->tail, strlen(k->tail), false))
+        start_from_query(k, model, false);
+    else
+        error_text(k, API_NO_ROUTE, NULL);
+}
+
+static void on_workers_binding_query(struct call *k)
+{
+    char model[MODEL_BYTES_MAX + 1];
+    if (target_param(k->query, "model", model, sizeof(model)) && model[0])
+        start_from_query(k, model, true);
+    else
+        error_text(k, API_BAD_FIELD, "Request is missing the parameter model");
 }
 
 /* What the packages of 2023 speak: version 1 and 2, gzipped tensors. Answered as Workers AI
@@ -234,7 +280,9 @@ static const struct route routes[] = {
     {"POST", "/client/v4/accounts/*/ai/run/proxy", on_proxy, &wire_workers_binding, false},
     {"GET", "/client/v4/accounts/*/ai/run/proxy", on_proxy, &wire_workers_binding, false},
     {"POST", "/client/v4/accounts/*/ai/run/**", on_workers_rest, &wire_workers_rest, false},
+    {"GET", "/client/v4/accounts/*/ai/run/**", on_workers_rest_query, &wire_workers_rest, false},
     {"POST", "/run", on_workers_binding, &wire_workers_binding, false},
+    {"GET", "/run", on_workers_binding_query, &wire_workers_binding, false},
     {"POST", "/ai-gateway/run", on_workers_binding, &wire_workers_binding, false},
     {"GET", "/ai-api/models/search", on_models_search, &wire_workers_binding, false},
     {"GET", "/health", on_health, &wire_chat, true},

@@ -106,6 +106,9 @@ struct conn_set {
     struct peers *peers;
     uv_timer_t timer;
     bool timer_open;
+    uv_poll_t widest; /* has made the loop's table of descriptors as large as it can get */
+    int widest_fd;
+    bool widest_open;
     union socket spare; /* takes what cannot be served, so that the listener stays awake */
     bool spare_open;
     uv_stream_t *waiting[CONN_LISTENERS_MAX]; /* each has a connection for the spare, in use */

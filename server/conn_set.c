@@ -29,6 +29,7 @@ enum {
     KEEPALIVE_S = 30,
     NO_FD_SLEEP_MS = 10,
     BODY_WINDOW_MS = 5000,
+    OTHER_FILES = 128, /* that a process has beside connections, and some more */
 };
 
 static struct conn *conn_of(struct link *l)
@@ -56,7 +57,8 @@ static void give_reserve(struct conn_set *s)
 
 static void check_empty(struct conn_set *s)
 {
-    if (!s->closing || s->n_conns || s->timer_open || s->spare_open || !s->on_empty)
+    bool open = s->n_conns || s->timer_open || s->spare_open || s->widest_open;
+    if (!s->closing || open || !s->on_empty)
         return;
     void (*on_empty)(void *arg) = s->on_empty;
     s->on_empty = NULL;
@@ -135,6 +137,7 @@ void conn_set_free(struct conn_set *s)
     assert(s->n_conns == 0);
     assert(!s->timer_open);
     assert(!s->spare_open);
+    assert(!s->widest_open);
     peers_close(s->peers);
     free(s);
 }
@@ -179,6 +182,37 @@ static uint64_t tick_for(const uint64_t wait_ms[N_WAITS])
 
 /* -- the door -- */
 
+static void on_widest_closed(uv_handle_t *handle)
+{
+    struct conn_set *s = handle->data;
+    close(s->widest_fd);
+    s->widest_open = false;
+    check_empty(s);
+}
+
+/* libuv has a table with a place for every descriptor up to the largest it has watched, and aborts
+ * when it cannot grow it. So it grows now, while nobody is served: to the largest there can be.
+ * Where this fails everything works as long as there is memory. */
+static void widen_loop(struct conn_set *s)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return;
+    s->widest_fd = fcntl(fd, F_DUPFD_CLOEXEC, s->limits.conns_max + OTHER_FILES);
+    (void)close(fd);
+    if (s->widest_fd < 0)
+        return;
+    if (uv_poll_init_socket(s->loop, &s->widest, s->widest_fd)) {
+        (void)close(s->widest_fd);
+        return;
+    }
+    s->widest.data = s;
+    s->widest_open = true;
+    (void)uv_poll_start(&s->widest, UV_READABLE, NULL);
+    (void)uv_poll_stop(&s->widest);
+    uv_close((uv_handle_t *)&s->widest, on_widest_closed);
+}
+
 enum status conn_set_open(struct conn_set **out, struct uv_loop_s *loop,
                           const struct conn_limits *limits, const struct conn_handler *handler)
 {
@@ -215,6 +249,7 @@ enum status conn_set_open(struct conn_set **out, struct uv_loop_s *loop,
     }
     s->timer.data = s;
     s->timer_open = true;
+    widen_loop(s);
     *out = s;
     return OK;
 }

@@ -26,12 +26,21 @@ uint32_t random_u32(void)
 
 static void uuid_text(char out[UUID_BYTES])
 {
-    uint64_t a = random_u64();
-    uint64_t b = random_u64();
-    (void)snprintf(out, UUID_BYTES, "%08x-%04x-4%03x-%04x-%012llx", (unsigned)(a >> 32),
-                   (unsigned)(a >> 16 & 0xffff), (unsigned)(a & 0xfff),
-                   (unsigned)(0x8000 | (b >> 48 & 0x3fff)),
-                   (unsigned long long)(b & 0xffffffffffffu));
+    static const char digit[] = "0123456789abcdef";
+    unsigned char r[16];
+    size_t n = 0;
+    if (getrandom(r, sizeof(r), 0) != (ssize_t)sizeof(r))
+        for (size_t i = 0; i < sizeof(r); i++)
+            r[i] = (unsigned char)(now_ns() >> (i % 4) * 8);
+    r[6] = (unsigned char)(0x40 | (r[6] & 0xf));
+    r[8] = (unsigned char)(0x80 | (r[8] & 0x3f));
+    for (size_t i = 0; i < sizeof(r); i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            out[n++] = '-';
+        out[n++] = digit[r[i] >> 4];
+        out[n++] = digit[r[i] & 0xf];
+    }
+    out[n] = '\0';
 }
 
 /* Goes back into a header line and into the log. */

@@ -49,6 +49,7 @@ struct server {
     uv_loop_t loop;
     struct listeners *listeners;
     uv_prepare_t rest; /* before the loop waits */
+    uv_work_t first_work;
     uv_async_t news;
     uv_async_t loaded;
     uv_signal_t term;
@@ -436,6 +437,25 @@ static int32_t raise_file_limit(int32_t wanted)
     return room < (rlim_t)wanted ? (int32_t)room : wanted;
 }
 
+static void work_nothing(uv_work_t *work)
+{
+    (void)work;
+}
+
+static void after_nothing(uv_work_t *work, int cancelled)
+{
+    (void)work;
+    (void)cancelled;
+}
+
+/* libuv starts its workers with the first work it is given, and aborts when it cannot. That shall
+ * be now and not at the first request. */
+static enum status start_workers(struct server *s)
+{
+    int err = uv_queue_work(&s->loop, &s->first_work, work_nothing, after_nothing);
+    return line_fails("workers", err) ? E_IO : OK;
+}
+
 static enum status open_handles(struct server *s)
 {
     if (line_fails("wake", uv_async_init(&s->loop, &s->news, on_news)) ||
@@ -513,6 +533,8 @@ static void connect_parts(struct server *s)
 static enum status start(struct server *s)
 {
     enum status status = open_handles(s);
+    if (status == OK)
+        status = start_workers(s);
     if (status == OK)
         status = open_conns(s);
     if (status == OK)

@@ -18,6 +18,8 @@
 
 /* Larger bodies are parsed off the loop, where a long parse delays nobody else. */
 enum { PARSE_HERE_MAX = 65536 };
+/* Shorter prompts take less time than waking a worker and being woken by it. */
+enum { TOKENIZE_HERE_MAX = 1024 };
 
 /* What the access log says of a client that did not wait. No such status exists on the
  * wire; proxies have used this number for it for long. */
@@ -481,6 +483,16 @@ static void start_worker(struct stream *st, uv_work_cb work, uv_after_work_cb af
     refuse_with(st, API_ENGINE);
 }
 
+static void tokenize(struct stream *st)
+{
+    if (prompt_bytes(&st->gen) > TOKENIZE_HERE_MAX) {
+        start_worker(st, work_tokenize, after_tokenize);
+        return;
+    }
+    work_tokenize(&st->work);
+    after_tokenize(&st->work, 0);
+}
+
 /* How many tokens a prompt becomes is known only when it is tokenized: about these bytes. */
 enum { BYTES_PER_TOKEN_GUESS = 4 };
 
@@ -520,7 +532,7 @@ static void admit(struct stream *st)
         return;
     }
     if (st->gen.wire->tell || has_place(st))
-        start_worker(st, work_tokenize, after_tokenize);
+        tokenize(st);
 }
 
 static void parse(struct stream *st, const char *body, size_t bytes)

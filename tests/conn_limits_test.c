@@ -387,6 +387,97 @@ static void test_no_descriptors_at_all(void **state)
     rig_close(&g);
 }
 
+/* libuv's table of descriptors has its size before the first connection: growing it later would
+ * abort the process when there is no memory. */
+static void test_table_of_descriptors(void **state)
+{
+    (void)state;
+    struct rig g;
+    struct conn_limits limits = rig_limits;
+    limits.conns_max = 500;
+    rig_open(&g, &limits);
+    assert_true(g.loop.nwatchers > 500);
+    rig_turn(&g);
+    rig_close(&g);
+}
+
+/* One address may not take every place; this machine's own addresses are not counted. */
+static void test_one_address(void **state)
+{
+    (void)state;
+    struct rig g;
+    struct client c[4];
+    struct conn_limits limits = rig_limits;
+    limits.address_conns_max = 2;
+    rig_open(&g, &limits);
+    for (size_t i = 0; i < ARRAY_LEN(c); i++) {
+        client_open(&c[i], &g);
+        client_text(&g, &c[i], GET_A);
+        client_expect(&g, &c[i], answer_a);
+    }
+    /* Counted as strangers they would be too many: the same table, asked with another address. */
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr = {htonl(0x0a000001)}};
+    struct peer *peer[3] = {NULL};
+    assert_int_equal(peers_take(g.set->peers, (struct sockaddr *)&from, 2, &peer[0]), OK);
+    assert_int_equal(peers_take(g.set->peers, (struct sockaddr *)&from, 2, &peer[1]), OK);
+    assert_int_equal(peers_take(g.set->peers, (struct sockaddr *)&from, 2, &peer[2]), E_AGAIN);
+    peers_drop(peer[0]);
+    peers_drop(peer[1]);
+    for (size_t i = 0; i < ARRAY_LEN(c); i++)
+        client_close(&c[i]);
+    rig_close(&g);
+}
+
+static void test_requests_of_a_connection(void **state)
+{
+    (void)state;
+    struct rig g;
+    struct client c;
+    struct conn_limits limits = rig_limits;
+    limits.requests_max = 3;
+    rig_open(&g, &limits);
+    client_open(&c, &g);
+    client_text(&g, &c, GET_A GET_A GET_A GET_A);
+    client_wait_end(&g, &c);
+    assert_int_equal(g.n_requests, 3);
+    assert_int_equal(c.got.n, 3 * strlen(answer_a) + strlen("Connection: close\r\n"));
+    client_close(&c);
+    rig_close(&g);
+}
+
+/* A body that comes too slowly ends in the window in which it was too slow; one that is just fast
+ * enough goes on to the end of its time. */
+static void test_body_rate(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t rate;
+        int code; /* 0: it is still read after one window */
+    } cases[] = {{1000, 408}, {10, 0}, {0, 0}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct rig g;
+        struct client c;
+        struct conn_limits limits = rig_limits;
+        limits.body_ms_max = 10100; /* three windows of a third each */
+        limits.body_rate_min = cases[i].rate;
+        rig_open(&g, &limits);
+        assert_int_equal(g.set->body_windows_max, 3);
+        g.set->wait_ms[WAIT_BODY] = 200;
+        client_open(&c, &g);
+        client_text(&g, &c, "POST /a HTTP/1.1\r\n" H "Content-Length: 9000\r\n\r\n0123456789");
+        if (cases[i].code) {
+            client_wait_end(&g, &c);
+            assert_memory_equal(c.got.data, "HTTP/1.1 408 ", 13);
+        } else {
+            rig_turn_ms(&g, 350);
+            client_read(&c);
+            assert_int_equal(c.got.n, 0);
+        }
+        client_close(&c);
+        rig_close(&g);
+    }
+}
+
 /* Ten thousand idle connections may cost 8 KiB each; what the socket needs is the kernel's. */
 static void test_idle_cost(void **state)
 {
@@ -457,6 +548,36 @@ static void test_drain(void **state)
     assert_int_equal(g.n_gone, 0);
 }
 
+/* Half a request does not hold up the end: after the grace it is refused. */
+static void test_drain_half_requests(void **state)
+{
+    (void)state;
+    static const char *const halves[] = {"GET /a HTTP/1.1\r\n",
+                                         "POST /a HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nab"};
+    for (int grace = 0; grace <= 300; grace += 300) {
+        struct rig g;
+        struct client c[ARRAY_LEN(halves)];
+        struct conn_limits limits = rig_limits;
+        limits.drain_grace_ms = (uint64_t)grace;
+        rig_open(&g, &limits);
+        for (size_t i = 0; i < ARRAY_LEN(c); i++) {
+            client_open(&c[i], &g);
+            client_text(&g, &c[i], halves[i]);
+        }
+        rig_turn_ms(&g, 10);
+        uint64_t start = clock_ms();
+        conn_set_drain(g.set);
+        for (size_t i = 0; i < ARRAY_LEN(c); i++) {
+            client_wait_end(&g, &c[i]);
+            assert_memory_equal(c[i].got.data, "HTTP/1.1 503 ", 13);
+            client_close(&c[i]);
+        }
+        assert_true(clock_ms() - start >= (uint64_t)grace * 9 / 10);
+        assert_true(clock_ms() - start < (uint64_t)grace + 1000);
+        rig_close(&g);
+    }
+}
+
 /* Cut in every state at once: those who wait are told, each once. */
 static void test_close(void **state)
 {
@@ -510,8 +631,13 @@ int main(void)
         cmocka_unit_test(test_bodies_together),
         cmocka_unit_test(test_no_descriptors),
         cmocka_unit_test(test_no_descriptors_at_all),
+        cmocka_unit_test(test_table_of_descriptors),
+        cmocka_unit_test(test_one_address),
+        cmocka_unit_test(test_requests_of_a_connection),
+        cmocka_unit_test(test_body_rate),
         cmocka_unit_test(test_idle_cost),
         cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_drain_half_requests),
         cmocka_unit_test(test_close),
         cmocka_unit_test(test_close_empty),
     };

@@ -512,6 +512,32 @@ def requests_of_every_form():
 
 
 @case
+def requests_in_a_query():
+    """What EventSource can send, against the same request as a body."""
+    s = Plain()
+    rest = f"/client/v4/accounts/x/ai/run/{e2e.ALIAS}"
+    prompt = "What is the capital of Spain?"
+    _, raw, _ = s.post(rest, {"prompt": prompt, "temperature": 0, "max_tokens": 20})
+    want = json.loads(raw)["result"]["response"]
+    for path in (f"{rest}?", f"/run?model={e2e.ALIAS}&"):
+        query = f"{path}prompt={prompt.replace(' ', '+')}&temperature=0&max_tokens=20"
+        status, raw, r = s.get(query + "&stream=true", {"Accept": "text/event-stream"})
+        assert status == 200 and r.getheader("Content-Type") == "text/event-stream"
+        assert "".join(e["response"] for e in events(raw)) == want
+        status, raw, _ = s.get(query)
+        body = json.loads(raw)
+        assert status == 200 and (body.get("result") or body)["response"] == want
+        for wrong in ("&temperature=9", "&prompt=x", "&x=%zz", "&top_k=a"):
+            assert s.get(query + wrong)[0] == 400, wrong
+    assert s.get(f"/run?prompt=x")[0] == 400
+    assert s.get(f"{rest}?prompt={'x' * 3000}")[0] == 414
+    c = s.connect()
+    c.request("HEAD", f"{rest}?prompt=x")
+    assert c.getresponse().status in (400, 405), "nothing is computed for nobody"
+    s.ends()
+
+
+@case
 def limits_of_a_connection():
     s = Plain("--conn-requests", "3", "--max-conns", "16", "--head-s", "0.5", "--idle-s", "1",
               "--target-bytes", "64")
