@@ -19,6 +19,12 @@ struct sched_refusal {
     uint64_t retry_after_ns; /* until it would probably be accepted; not jittered */
 };
 
+/* How steps are counted by their rows: the last count is of those beyond every bound. */
+enum { SCHED_STEP_SIZES = 14 };
+static const int32_t sched_step_bounds[SCHED_STEP_SIZES - 1] = {
+    1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384,
+};
+
 struct sched_stats {
     int32_t waiting;
     int32_t running;
@@ -27,6 +33,7 @@ struct sched_stats {
     int32_t block_tokens;
     uint64_t steps;
     uint64_t step_rows; /* sum over steps */
+    uint64_t step_sizes[SCHED_STEP_SIZES];
     uint64_t step_ns;   /* time inside the model */
     uint64_t tokens_in; /* prompt tokens computed */
     uint64_t tokens_out;

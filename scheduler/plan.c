@@ -425,6 +425,10 @@ static void step_is_back(struct plan *p, const struct step *s)
 {
     p->n_back = s->number;
     p->n_flight--;
+    int32_t size = 0;
+    while (size < SCHED_STEP_SIZES - 1 && s->n_rows > sched_step_bounds[size])
+        size++;
+    p->stats.step_sizes[size]++;
     p->stats.steps++;
     p->stats.step_rows += (uint64_t)s->n_rows;
 }

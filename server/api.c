@@ -3,6 +3,7 @@
 #include "server/models_list.h"
 #include "server/query.h"
 #include "server/target.h"
+#include "server/wishes.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -434,6 +435,7 @@ void api_on_request(struct conn *c, const struct http_request *r, void *arg)
     struct api *a = arg;
     struct call k = {.api = a, .conn = c, .r = r, .query = r->query};
     exchange_open(&k.x, a->env->metrics, c, r);
+    wishes_read(&k.x, r);
     k.x.access = a->access;
     k.x.cors = cors_lines(a->cors, http_header(r, "origin"));
     if (!answer_preflight(&k))
@@ -444,15 +446,19 @@ void api_on_error(struct conn *c, struct buf *body, int code, const char *text, 
 {
     struct api *a = arg;
     struct api_error e;
-    enum api_error_kind kind = API_BAD_JSON;
+    enum api_error_kind kind = API_BAD_HTTP;
     if (code == 413)
         kind = API_TOO_LARGE;
     else if (code == 408)
         kind = API_TIMEOUT;
+    else if (code >= 500)
+        kind = API_NOT_READY;
     api_error_set(&e, kind, NULL, text);
     wire_chat.error(body, &e, "");
     a->env->metrics->refused[kind]++;
-    metrics_http(a->env->metrics, "none", "other", code);
+    metrics_http(a->env->metrics,
+                 &(struct metric_http){
+                     .handler = "none", .method = "other", .code = code, .bytes_out = body->n});
     access_write(a->access, &(struct access_entry){.id = "",
                                                    .address = conn_address(c),
                                                    .key = "",

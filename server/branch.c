@@ -51,9 +51,9 @@ static void count_tokens(struct branch *b, int32_t n)
         return;
     m->generation_tokens += (uint64_t)n;
     if (b->read_ns)
-        metrics_add_n(&m->between_tokens, (double)(now - b->read_ns) * 1e-9 / n, (uint64_t)n);
+        metrics_add_n(m, HIST_BETWEEN, (double)(now - b->read_ns) * 1e-9 / n, (uint64_t)n);
     else
-        metrics_add(&m->first_token, (double)(now - b->arrived_ns) * 1e-9);
+        metrics_add(m, HIST_FIRST, (double)(now - b->arrived_ns) * 1e-9);
     b->read_ns = now;
 }
 

@@ -12,17 +12,44 @@
 enum {
     METRIC_BUCKETS_MAX = 24,
     METRIC_HANDLERS_MAX = 96,
+    METRIC_HTTP_BOUNDS = 3,
     STATUS_CLASSES = 6,
-    API_KINDS = API_NO_KEY + 1
+    API_KINDS = API_BAD_HTTP + 1
 };
 
-enum metric_finish { METRIC_STOP, METRIC_LENGTH, METRIC_ABORT, METRIC_ERROR, METRIC_FINISHES };
+enum metric_finish {
+    METRIC_STOP,
+    METRIC_LENGTH,
+    METRIC_ABORT,
+    METRIC_ERROR,
+    METRIC_REPETITION, /* never here; vLLM's dashboards ask for it */
+    METRIC_FINISHES
+};
 
-/* Tables of bounds in metrics.c. */
-enum metric_scale { SCALE_TOKENS, SCALE_FIRST, SCALE_BETWEEN, SCALE_WHOLE };
+/* What a request was doing when it was cancelled. */
+enum metric_phase { PHASE_WAITING, PHASE_PREFILL, PHASE_DECODE, METRIC_PHASES };
+
+/* One row each in metrics.c, with its name and its bounds. */
+enum metric_histogram {
+    HIST_PROMPT,     /* tokens of a prompt */
+    HIST_ANSWER,     /* of an answer */
+    HIST_LONGEST,    /* of the longest of the answers to one request */
+    HIST_MAX_TOKENS, /* as asked for */
+    HIST_COMPUTED,   /* prompt tokens that the cache did not have */
+    HIST_N,          /* answers asked for */
+    HIST_FIRST,      /* TTFT */
+    HIST_BETWEEN,    /* ITL */
+    HIST_PER_TOKEN,  /* mean time between the tokens of one answer */
+    HIST_WHOLE,
+    HIST_QUEUE,
+    HIST_PREFILL,
+    HIST_DECODE,
+    HIST_INFERENCE,
+    HIST_HTTP, /* of every answer of any route */
+    METRIC_HISTOGRAMS
+};
 
 struct histogram {
-    enum metric_scale scale;
     uint64_t bucket[METRIC_BUCKETS_MAX + 1]; /* not cumulative; the last one is +Inf */
     double sum;
 };
@@ -30,7 +57,11 @@ struct histogram {
 struct metric_handler {
     const char *handler; /* route pattern, a constant: never what a client sent */
     const char *method;
-    uint64_t by_class[STATUS_CLASSES]; /* [status / 100] */
+    uint64_t by_class[STATUS_CLASSES];       /* [status / 100] */
+    uint64_t bucket[METRIC_HTTP_BOUNDS + 1]; /* of durations */
+    double seconds;
+    uint64_t bytes_in;
+    uint64_t bytes_out;
 };
 
 struct metrics {
@@ -41,18 +72,22 @@ struct metrics {
     uint64_t cached_tokens;
     uint64_t generation_tokens;
     uint64_t finished[METRIC_FINISHES];
+    uint64_t cancelled[METRIC_PHASES];
     uint64_t disconnects;
     uint64_t refused[API_KINDS]; /* by enum api_error_kind */
-    struct histogram prompt_size;
-    struct histogram answer_size;
-    struct histogram first_token;    /* TTFT */
-    struct histogram between_tokens; /* ITL */
-    struct histogram whole;
-    struct histogram queue;
-    struct histogram prefill;
-    struct histogram decode;
+    struct histogram histogram[METRIC_HISTOGRAMS];
     struct metric_handler handler[METRIC_HANDLERS_MAX];
     int32_t n_handlers;
+};
+
+/* One answer as HTTP sees it. */
+struct metric_http {
+    const char *handler; /* both constants */
+    const char *method;
+    int code;
+    size_t bytes_in; /* of the bodies */
+    size_t bytes_out;
+    double seconds;
 };
 
 /* What is known from outside at the time of a scrape. */
@@ -68,15 +103,23 @@ struct metrics_view {
 };
 
 void metrics_init(struct metrics *m);
-void metrics_http(struct metrics *m, const char *handler, const char *method, int status);
-void metrics_add(struct histogram *h, double value);
+void metrics_http(struct metrics *m, const struct metric_http *h);
+void metrics_add(struct metrics *m, enum metric_histogram which, double value);
 /* n equal values, as when several tokens came at once. */
-void metrics_add_n(struct histogram *h, double value, uint64_t n);
+void metrics_add_n(struct metrics *m, enum metric_histogram which, double value, uint64_t n);
 
-/* One request has ended; arrived_ns is the instant its body was complete. */
+/* One answer has ended; arrived_ns is the instant the request's body was complete. */
 void metrics_request(struct metrics *m, enum metric_finish finish, uint64_t arrived_ns,
                      const struct sched_timing *t, int32_t n_prompt, int32_t n_answer);
 
 void metrics_write(struct buf *out, const struct metrics *m, const struct metrics_view *view);
+
+/* Private to metrics.c, which counts, and metrics_text.c, which writes. */
+struct metric_scale {
+    double bound[METRIC_BUCKETS_MAX];
+    int32_t n;
+};
+extern const struct metric_scale *const metric_scales[METRIC_HISTOGRAMS];
+extern const double metric_http_bounds[METRIC_HTTP_BOUNDS];
 
 #endif

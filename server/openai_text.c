@@ -470,6 +470,8 @@ static struct error_words words_of(enum api_error_kind kind)
                                     "The server is busy, try again later"};
     case API_NOT_READY:
         return (struct error_words){server, NULL, "The model is not ready"};
+    case API_BAD_HTTP:
+        return (struct error_words){invalid, NULL, "The request is not valid HTTP"};
     case API_ENGINE:
         break;
     }

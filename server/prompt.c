@@ -187,8 +187,6 @@ void prompt_params(struct sched_params *p, const struct served *m, const struct 
         how->repetition = info->repetition;
     if (!r->seed_given)
         how->seed = random_u64();
-    p->priority = -r->priority;
-    p->cache_salt = r->salt;
     p->stop_token = r->stop_tokens.id;
     p->n_stop_tokens = r->stop_tokens.n;
     p->allowed = r->allowed.id;

@@ -78,13 +78,13 @@ static void headers_text(char out[REPLY_HEADERS_MAX], const struct exchange *x, 
                    more ? more : "");
 }
 
-void reply_whole(const struct exchange *x, struct conn *c, int code, const char *type,
-                 const char *more, const struct buf *body)
+void reply_whole(struct exchange *x, struct conn *c, int code, const char *type, const char *more,
+                 const struct buf *body)
 {
     char headers[REPLY_HEADERS_MAX];
     headers_text(headers, x, more);
     const struct http_reply reply = {.code = code, .type = type, .extra = headers};
-    metrics_http(x->metrics, x->handler, x->method, code);
+    x->sent_bytes = body ? body->n : 0;
     conn_respond(c, &reply, body);
 }
 
@@ -95,17 +95,28 @@ static unsigned jittered(uint32_t ms)
     return (unsigned)(ms - spread / 2 + random_u64() % spread);
 }
 
-void reply_error(const struct exchange *x, struct conn *c, const struct api_error *e,
-                 const char *more)
+static const char *dropped_reason(const struct api_error *e)
 {
-    char retry[128];
+    if (e->kind == API_NOT_READY)
+        return "not-ready";
+    return e->dropped ? e->dropped : "queue-full";
+}
+
+void reply_error(struct exchange *x, struct conn *c, const struct api_error *e, const char *more)
+{
+    char retry[256];
     struct buf body = {0};
     int code = x->wire->status(e);
     if (e->kind == API_BUSY || e->kind == API_NOT_READY) {
         unsigned ms = jittered(e->retry_ms ? e->retry_ms : RETRY_MS_UNKNOWN);
-        (void)snprintf(retry, sizeof(retry), "Retry-After: %u\r\nretry-after-ms: %u\r\n",
-                       (ms + 999) / 1000, ms);
+        (void)snprintf(retry, sizeof(retry),
+                       "Retry-After: %u\r\nretry-after-ms: %u\r\nx-should-retry: true\r\n"
+                       "x-llm-d-request-dropped-reason: %s\r\n",
+                       (ms + 999) / 1000, ms, dropped_reason(e));
         more = retry;
+    } else if (e->kind == API_TIMEOUT) {
+        /* Its time is up: another try would have none left either. */
+        more = "x-should-retry: false\r\nx-llm-d-request-dropped-reason: deadline\r\n";
     }
     x->wire->error(&body, e, x->uuid);
     x->metrics->refused[e->kind]++;
@@ -114,13 +125,15 @@ void reply_error(const struct exchange *x, struct conn *c, const struct api_erro
     buf_free(&body);
 }
 
-void reply_stream(const struct exchange *x, struct conn *c, const char *type,
+void reply_stream(const struct exchange *x, struct conn *c, const char *type, const char *more,
                   const struct conn_source *source)
 {
     char headers[REPLY_HEADERS_MAX];
-    headers_text(headers, x, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
+    char lines[REPLY_HEADERS_MAX / 2];
+    (void)snprintf(lines, sizeof(lines), "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n%s",
+                   more ? more : "");
+    headers_text(headers, x, lines);
     const struct http_reply reply = {.code = 200, .type = type, .extra = headers};
-    metrics_http(x->metrics, x->handler, x->method, 200);
     conn_stream(c, &reply, source);
 }
 
@@ -132,6 +145,15 @@ static double since_ms(uint64_t from_ns, uint64_t to_ns)
 void reply_log(const struct exchange *x, int code, int32_t n_prompt, int32_t n_answer,
                uint64_t first_ns)
 {
+    const struct metric_http counted = {
+        .handler = x->handler,
+        .method = x->method,
+        .code = code,
+        .bytes_in = x->body_bytes,
+        .bytes_out = x->sent_bytes,
+        .seconds = since_ms(x->arrived_ns, now_ns()) * 1e-3,
+    };
+    metrics_http(x->metrics, &counted);
     if (!x->access)
         return;
     const struct access_entry entry = {

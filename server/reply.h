@@ -12,6 +12,15 @@
 
 enum { REQUEST_ID_MAX = 128, UUID_BYTES = 37, REPLY_HEADERS_MAX = 1536 };
 
+/* From the headers of a request; wishes.h says what they mean. */
+enum load_format { LOAD_NONE, LOAD_TEXT, LOAD_JSON };
+struct wishes {
+    uint64_t budget_ns;   /* for the whole answer; 0: none named */
+    uint64_t ttft_slo_ns; /* to the first token; 0: no wish */
+    uint64_t group;       /* whom it counts for; 0: nobody named */
+    enum load_format load;
+};
+
 struct exchange {
     struct metrics *metrics;
     struct access_log *access; /* NULL: none */
@@ -21,10 +30,12 @@ struct exchange {
     const char *method;        /* of the route, a constant */
     uint64_t arrived_ns;
     size_t body_bytes;
+    size_t sent_bytes;              /* of the answer's body so far */
     char address[CONN_ADDRESS_MAX]; /* of the client */
     struct key_holder holder;       /* whose key it was; id 0: no key was asked for */
-    char id[REQUEST_ID_MAX + 1];    /* X-Request-Id: the client's if it is sane */
-    char uuid[UUID_BYTES];          /* our own */
+    struct wishes wish;
+    char id[REQUEST_ID_MAX + 1]; /* X-Request-Id: the client's if it is sane */
+    char uuid[UUID_BYTES];       /* our own */
 };
 
 /* Ids for a request that has just arrived; the other members are the router's. */
@@ -32,15 +43,15 @@ void exchange_open(struct exchange *x, struct metrics *metrics, const struct con
                    const struct http_request *r);
 
 /* more: further header lines, or NULL. */
-void reply_whole(const struct exchange *x, struct conn *c, int code, const char *type,
-                 const char *more, const struct buf *body);
-void reply_error(const struct exchange *x, struct conn *c, const struct api_error *e,
-                 const char *more);
+void reply_whole(struct exchange *x, struct conn *c, int code, const char *type, const char *more,
+                 const struct buf *body);
+void reply_error(struct exchange *x, struct conn *c, const struct api_error *e, const char *more);
 /* Begins a stream of events. */
-void reply_stream(const struct exchange *x, struct conn *c, const char *type,
+void reply_stream(const struct exchange *x, struct conn *c, const char *type, const char *more,
                   const struct conn_source *source);
 
-/* One line in the access log; never contents. */
+/* The end of every exchange: it is counted, and told in a line of the access log without its
+ * contents. */
 void reply_log(const struct exchange *x, int code, int32_t n_prompt, int32_t n_answer,
                uint64_t first_ns);
 

@@ -1,6 +1,7 @@
 #include "server/stream.h"
 
 #include "server/branch.h"
+#include "server/wishes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -156,16 +157,64 @@ static bool all_well(struct stream *st)
     return true;
 }
 
+/* A whole request has ended, however many answers it had. */
+static void count_end(const struct stream *st)
+{
+    struct metrics *m = st->env->metrics;
+    int32_t longest = 0;
+    for (int32_t i = 0; i < st->answer.n_choices; i++)
+        if (st->branch[i].output.n_seen > longest)
+            longest = st->branch[i].output.n_seen;
+    metrics_add(m, HIST_LONGEST, longest);
+    metrics_add(m, HIST_N, st->gen.n);
+    if (st->gen.params.max_new_tokens != TOKENS_NO_LIMIT)
+        metrics_add(m, HIST_MAX_TOKENS, st->gen.params.max_new_tokens);
+}
+
 static void log_end(const struct stream *st)
 {
+    count_end(st);
     reply_log(&st->x, 200, st->answer.prompt_tokens, st->answer.completion_tokens,
               st->branch[0].timing.first_ns);
+}
+
+static double span_ms(uint64_t from_ns, uint64_t to_ns)
+{
+    return to_ns > from_ns ? (double)(to_ns - from_ns) * 1e-6 : 0;
+}
+
+/* What is known at this moment: at the head of a stream not more than that the first token is
+ * here, at the end where the time went. */
+enum { LINES_MAX = 2 * LOAD_LINE_MAX };
+
+static void header_lines(const struct stream *st, char out[LINES_MAX])
+{
+    char load[LOAD_LINE_MAX] = "";
+    const struct sched_timing *t = st->branch ? &st->branch[0].timing : NULL;
+    uint64_t now = now_ns();
+    if (st->x.wish.load != LOAD_NONE) {
+        struct sched_stats stats;
+        sched_stats(st->served->sched, &stats);
+        wishes_load_line(load, &st->x, &stats);
+    }
+    if (t && t->first_ns)
+        (void)snprintf(out, LINES_MAX,
+                       "Server-Timing: queue;dur=%.3f, prefill;dur=%.3f, decode;dur=%.3f, "
+                       "total;dur=%.3f\r\n%s",
+                       span_ms(t->submitted_ns, t->scheduled_ns),
+                       span_ms(t->scheduled_ns, t->first_ns), span_ms(t->first_ns, t->last_ns),
+                       span_ms(st->x.arrived_ns, now), load);
+    else
+        (void)snprintf(out, LINES_MAX, "Server-Timing: %s;dur=%.3f\r\n%s", t ? "ttft" : "total",
+                       span_ms(st->x.arrived_ns, now), load);
 }
 
 /* The piece is the answer. */
 static void send_whole(struct stream *st, int32_t n_prompt, uint64_t first_ns)
 {
-    reply_whole(&st->x, st->conn, 200, st->gen.wire->whole_type, NULL, &st->piece);
+    char lines[LINES_MAX];
+    header_lines(st, lines);
+    reply_whole(&st->x, st->conn, 200, st->gen.wire->whole_type, lines, &st->piece);
     reply_log(&st->x, 200, n_prompt, st->answer.completion_tokens, first_ns);
     st->conn = NULL;
     stream_maybe_free(st);
@@ -184,6 +233,7 @@ static void respond_whole(struct stream *st)
         refuse_with(st, API_ENGINE);
         return;
     }
+    count_end(st);
     send_whole(st, st->answer.prompt_tokens, st->branch[0].timing.first_ns);
 }
 
@@ -199,14 +249,17 @@ static void begin(struct stream *st)
     const struct conn_source source = {.ready = on_ready, .gone = on_gone, .arg = st};
     if (st->begun)
         return;
+    char lines[LINES_MAX];
     st->begun = true;
-    reply_stream(&st->x, st->conn, st->gen.wire->stream_type, &source);
+    header_lines(st, lines);
+    reply_stream(&st->x, st->conn, st->gen.wire->stream_type, lines, &source);
 }
 
 /* What is in the piece was the last. */
 static void finish(struct stream *st)
 {
     begin(st);
+    st->x.sent_bytes += st->piece.n;
     conn_send(st->conn, &st->piece);
     conn_finish(st->conn);
     log_end(st);
@@ -264,6 +317,7 @@ static void pump(struct stream *st)
         finish(st);
     } else if (st->piece.n > 0) {
         begin(st);
+        st->x.sent_bytes += st->piece.n;
         conn_send(st->conn, &st->piece);
         st->sent_ns = now_ns();
     }
@@ -371,11 +425,6 @@ static enum status submit_prompt(struct stream *st, int32_t i)
     struct branch *b = &st->branch[i * st->gen.n];
     int32_t n = st->gen.n;
     prompt_params(&p, st->served, &st->gen, st->prompt[i].n);
-    /* Keys share no computed beginnings: what one has asked must not be told by how fast another is
-     * answered. */
-    p.client = st->x.holder.id;
-    p.cache_salt ^= st->x.holder.id;
-    p.deadline_ns = st->x.arrived_ns + st->env->request_ms * 1000000u;
     for (int32_t k = 0; k < n; k++)
         user[k] = &b[k];
     enum status s = sched_submit_many(st->served->sched, &p, st->prompt[i].ids,
@@ -506,6 +555,13 @@ static bool has_place(struct stream *st)
     if (s == OK)
         return true;
     api_error_set(&st->err, s == E_AGAIN ? API_BUSY : API_ENGINE, NULL, NULL);
+    static const char *const dropped[SCHED_REASONS] = {
+        [SCHED_MANY_REQUESTS] = "queue-full",
+        [SCHED_MANY_TOKENS] = "queue-tokens",
+        [SCHED_TOO_LATE] = "ttft-slo",
+    };
+    if (s == E_AGAIN)
+        st->err.dropped = dropped[no.reason];
     if (s == E_AGAIN)
         st->err.retry_ms = (uint32_t)(no.retry_after_ns / 1000000u);
     refuse(st);
@@ -531,6 +587,7 @@ static void admit(struct stream *st)
         refuse_with(st, API_TOO_LONG);
         return;
     }
+    wishes_apply(&st->x, &st->gen, st->env->request_ms);
     if (st->gen.wire->tell || has_place(st))
         tokenize(st);
 }
@@ -580,8 +637,9 @@ static struct stream *stream_new(struct stream_env *env, struct conn *c, const s
 static void refuse_at_door(struct conn *c, const struct exchange *x, enum api_error_kind kind)
 {
     struct api_error e;
+    struct exchange own = *x;
     api_error_set(&e, kind, NULL, NULL);
-    reply_error(x, c, &e, NULL);
+    reply_error(&own, c, &e, NULL);
 }
 
 void stream_start(struct stream_env *env, struct conn *c, const struct exchange *x,

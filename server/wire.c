@@ -30,6 +30,7 @@ void api_error_set(struct api_error *e, enum api_error_kind kind, const char *pa
 {
     e->kind = kind;
     e->retry_ms = 0;
+    e->dropped = NULL;
     snprintf(e->param, sizeof(e->param), "%s", param ? param : "");
     snprintf(e->text, sizeof(e->text), "%s", text ? text : "");
 }
@@ -80,6 +81,7 @@ int api_error_status(enum api_error_kind kind)
         return 503;
     case API_ENGINE:
         return 500;
+    case API_BAD_HTTP:
     case API_BAD_JSON:
     case API_BAD_FIELD:
     case API_TOO_LONG:

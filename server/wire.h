@@ -162,7 +162,8 @@ enum api_error_kind {
     API_BUSY,
     API_NOT_READY,
     API_ENGINE,
-    API_NO_KEY, /* no credentials at all; API_UNAUTHORIZED: wrong ones */
+    API_NO_KEY,   /* no credentials at all; API_UNAUTHORIZED: wrong ones */
+    API_BAD_HTTP, /* refused below the routes; the code is HTTP's */
 };
 
 struct api_error {
@@ -171,7 +172,8 @@ struct api_error {
     /* Constants and field names only, never internals or paths. "": the format's own
      * words for the kind. */
     char text[256];
-    uint32_t retry_ms; /* what to wait before another try, 0: not known */
+    const char *dropped; /* a constant: why there was no place, in a word; NULL: no place */
+    uint32_t retry_ms;   /* what to wait before another try, 0: not known */
 };
 
 /* param and text may be NULL. */

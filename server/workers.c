@@ -293,6 +293,8 @@ static struct failure failure_of(const struct api_error *e)
 {
     static const char capacity[] = "Capacity temporarily exceeded, please try again.";
     switch (e->kind) {
+    case API_BAD_HTTP:
+        return (struct failure){7000, 400, true, "", "Invalid request"};
     case API_BAD_JSON:
         return (struct failure){5006, 400, false, "", "Invalid JSON"};
     case API_BAD_FIELD:

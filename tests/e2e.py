@@ -360,6 +360,194 @@ def hostile_heads(s):
     assert s.get("/health")[0] == 200
 
 
+# ---- more of OpenAI's API, and its neighbours ----------------------------------------------------
+
+@case
+def several_answers(s):
+    """n, lists of prompts, and streams of both: every choice is what it would be alone."""
+    body = {"prompt": "The capital of", "max_tokens": 12, "temperature": 1.2, "seed": 11}
+    alone = []
+    for i in range(3):
+        _, raw, _ = s.post(TEXT, body | {"seed": 11 + i})
+        alone.append(json.loads(raw)["choices"][0]["text"])
+    _, raw, _ = s.post(TEXT, body | {"n": 3})
+    a = json.loads(raw)
+    assert [c["index"] for c in a["choices"]] == [0, 1, 2], a
+    assert [c["text"] for c in a["choices"]] == alone, (a, alone)
+    two = body | {"prompt": ["The capital of", "Count to"], "n": 2, "temperature": 0,
+                  "stream_options": {"include_usage": True}}
+    _, raw, _ = s.post(TEXT, two)
+    whole = json.loads(raw)
+    _, raw, _ = s.post(TEXT, two | {"stream": True})
+    texts, ends = [""] * 4, [None] * 4
+    for chunk in events(raw):
+        for c in chunk["choices"]:
+            texts[c["index"]] += c["text"]
+            ends[c["index"]] = c["finish_reason"] or ends[c["index"]]
+        usage = chunk["usage"]
+    assert texts == [c["text"] for c in whole["choices"]], (texts, whole)
+    assert ends == [c["finish_reason"] for c in whole["choices"]] and usage == whole["usage"]
+    assert texts[0] == texts[1] and texts[2] == texts[3] and texts[0] != texts[2], texts
+    status, raw, _ = s.post(CHAT, FRANCE | {"n": 2, "stream": True})
+    roles = [c["index"] for e in events(raw) for c in e["choices"] if "role" in c["delta"]]
+    assert status == 200 and sorted(roles) == [0, 1], raw
+
+
+@case
+def token_ids_in_and_out(s):
+    text = "The capital of France is"
+    _, raw, _ = s.post("/tokenize", {"prompt": text, "return_token_strs": True})
+    t = json.loads(raw)
+    assert t["count"] == len(t["tokens"]) == len(t["token_strs"]) and t["max_model_len"] > 0, t
+    _, raw, _ = s.post("/v1/detokenize", {"tokens": t["tokens"]})
+    assert json.loads(raw) == {"prompt": text}, raw
+    body = {"max_tokens": 6, "temperature": 0, "return_token_ids": True}
+    _, raw, _ = s.post(TEXT, body | {"prompt": text})
+    by_text = json.loads(raw)["choices"][0]
+    _, raw, _ = s.post(TEXT, body | {"prompt": t["tokens"]})
+    by_ids = json.loads(raw)["choices"][0]
+    assert by_text == by_ids and by_ids["prompt_token_ids"] == t["tokens"], (by_text, by_ids)
+    _, raw, _ = s.post("/detokenize", {"tokens": t["tokens"] + by_ids["token_ids"]})
+    assert json.loads(raw)["prompt"] == text + by_ids["text"], raw
+    _, raw, _ = s.post("/tokenize", {"messages": FRANCE["messages"]})
+    chat = s.chat(FRANCE | {"max_tokens": 1})
+    assert json.loads(raw)["count"] == chat["usage"]["prompt_tokens"], raw
+
+
+@case
+def logprobs_of_prompt_and_answer(s):
+    """What an evaluation harness sends: ids in, echoed, with the likelihood of every one."""
+    _, raw, _ = s.post("/tokenize", {"prompt": "The capital of France is Paris"})
+    ids = json.loads(raw)["tokens"]
+    body = {"prompt": [ids], "max_tokens": 1, "logprobs": 1, "echo": True, "temperature": 0,
+            "seed": 1234}
+    _, raw, _ = s.post(TEXT, body)
+    l = json.loads(raw)["choices"][0]["logprobs"]
+    assert len(l["tokens"]) == len(ids) + 1 and l["token_logprobs"][0] is None, l
+    assert l["top_logprobs"][0] is None and all(x <= 0 for x in l["token_logprobs"][1:]), l
+    _, raw, _ = s.post(TEXT, body | {"max_tokens": 0})
+    only = json.loads(raw)["choices"][0]
+    assert only["logprobs"]["token_logprobs"] == l["token_logprobs"][:-1], (only, l)
+    assert only["text"] == "The capital of France is Paris", only
+    _, raw, _ = s.post(TEXT, {"prompt": ids, "max_tokens": 1, "prompt_logprobs": 2})
+    p = json.loads(raw)["choices"][0]["prompt_logprobs"]
+    assert p[0] is None and [str(i) in e for i, e in zip(ids[1:], p[1:])] == [True] * (len(ids) - 1)
+    assert [round(e[str(i)]["logprob"], 4) for i, e in zip(ids[1:], p[1:])] == \
+        [round(x, 4) for x in only["logprobs"]["token_logprobs"][1:]]
+    _, raw, _ = s.post(TEXT, {"prompt": "The", "max_tokens": 3, "logprobs": 0,
+                              "return_tokens_as_token_ids": True})
+    assert json.loads(raw)["choices"][0]["logprobs"]["tokens"][0].startswith("token_id:"), raw
+
+
+@case
+def ways_to_end(s):
+    base = {"prompt": "The capital of France is", "temperature": 0, "max_tokens": 12}
+    _, raw, _ = s.post(TEXT, base | {"return_token_ids": True})
+    whole = json.loads(raw)["choices"][0]
+    stop = whole["token_ids"][1]
+    _, raw, _ = s.post(TEXT, base | {"stop_token_ids": [stop], "return_token_ids": True})
+    c = json.loads(raw)["choices"][0]
+    assert c["stop_reason"] == stop and c["finish_reason"] == "stop", c
+    assert c["token_ids"] == whole["token_ids"][:1], c
+    _, raw, _ = s.post(TEXT, base | {"stop": ["ar"], "include_stop_str_in_output": True})
+    c = json.loads(raw)["choices"][0]
+    assert c["text"].endswith("ar") and c["stop_reason"] == "ar", c
+    _, raw, _ = s.post(TEXT, base | {"min_tokens": 10, "max_tokens": 10})
+    assert json.loads(raw)["usage"]["completion_tokens"] == 10, raw
+    _, raw, _ = s.post(TEXT, base | {"allowed_token_ids": [stop], "max_tokens": 3,
+                                     "return_token_ids": True})
+    assert json.loads(raw)["choices"][0]["token_ids"] == [stop] * 3, raw
+    _, raw, _ = s.post(TEXT, base | {"truncate_prompt_tokens": 2, "max_tokens": 1})
+    assert json.loads(raw)["usage"]["prompt_tokens"] == 2, raw
+    status, raw, r = s.post(TEXT, base | {"max_tokens": 900, "ignore_eos": True},
+                            {"x-request-deadline-ms": "1"})
+    assert status == 408 and r.getheader("x-should-retry") == "false", (status, raw)
+
+
+@case
+def continued_message(s):
+    whole = s.chat(FRANCE)["choices"][0]["message"]["content"]
+    half = whole[:whole.index(" of ")]
+    a = s.chat(FRANCE | {"messages": FRANCE["messages"] + [{"role": "assistant", "content": half}],
+                         "continue_final_message": True, "add_generation_prompt": False})
+    assert half + a["choices"][0]["message"]["content"] == whole, (half, a)
+
+
+def named_events(raw):
+    out = []
+    for event in raw.decode()[:-2].split("\n\n"):
+        name, data = event.split("\n")
+        assert name.startswith("event: ") and data.startswith("data: "), event
+        out.append(json.loads(data[6:]))
+        assert out[-1]["type"] == name[7:], event
+    return out
+
+
+@case
+def anthropic_messages(s):
+    body = {"model": "demo", "max_tokens": 40, "temperature": 0, "messages": FRANCE["messages"]}
+    head = {"x-api-key": "none", "anthropic-version": "2023-06-01"}
+    status, raw, r = s.post("/v1/messages", body, head)
+    a = json.loads(raw)
+    assert status == 200 and a["type"] == "message" and a["stop_reason"] == "end_turn", raw
+    assert "Paris" in a["content"][0]["text"] and r.getheader("request-id"), a
+    _, raw, _ = s.post("/v1/messages", body | {"stream": True}, head)
+    e = named_events(raw)
+    kinds = [x["type"] for x in e if x["type"] != "content_block_delta"]
+    assert kinds == ["message_start", "content_block_start", "ping", "content_block_stop",
+                     "message_delta", "message_stop"], kinds
+    text = "".join(x["delta"]["text"] for x in e if x["type"] == "content_block_delta")
+    assert text == a["content"][0]["text"], (text, a)
+    used = e[-2]["usage"]
+    assert used["input_tokens"] + used["cache_read_input_tokens"] == \
+        a["usage"]["input_tokens"] + a["usage"]["cache_read_input_tokens"], (used, a["usage"])
+    _, raw, _ = s.post("/v1/messages/count_tokens", {"model": "demo",
+                                                     "messages": FRANCE["messages"]})
+    assert json.loads(raw)["input_tokens"] == used["input_tokens"] + \
+        used["cache_read_input_tokens"], raw
+    _, raw, _ = s.post("/v1/messages", body | {"stop_sequences": ["Paris"]}, head)
+    a = json.loads(raw)
+    assert a["stop_reason"] == "stop_sequence" and a["stop_sequence"] == "Paris", a
+    status, raw, _ = s.post("/v1/messages", {"model": "demo", "messages": []})
+    assert status == 400 and json.loads(raw)["error"]["type"] == "invalid_request_error", raw
+    status, raw, _ = s.post("/v1/messages", body | {"model": "claude"})
+    assert status == 404 and json.loads(raw)["error"]["type"] == "not_found_error", raw
+
+
+@case
+def responses(s):
+    body = {"model": "demo", "input": FRANCE["messages"][0]["content"], "temperature": 0}
+    _, raw, _ = s.post("/v1/responses", body)
+    a = json.loads(raw)
+    assert a["object"] == "response" and a["status"] == "completed", a
+    text = a["output"][0]["content"][0]["text"]
+    assert "Paris" in text and a["usage"]["total_tokens"] > 0, a
+    _, raw, _ = s.post("/v1/responses", body | {"stream": True, "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": body["input"]}]}]})
+    e = named_events(raw)
+    assert [x["sequence_number"] for x in e] == list(range(len(e))), e
+    assert "".join(x["delta"] for x in e if x["type"].endswith("text.delta")) == text, e
+    assert e[-1]["type"] == "response.completed" and e[-1]["response"]["output"] == [
+        a["output"][0] | {"id": e[-1]["response"]["output"][0]["id"]}], e[-1]
+    status, raw, _ = s.post("/v1/responses", body | {"previous_response_id": "resp_1"})
+    assert status == 400 and json.loads(raw)["error"]["param"] == "previous_response_id", raw
+
+
+@case
+def headers_of_answers(s):
+    _, _, r = s.post(CHAT, FRANCE | {"max_tokens": 4}, {
+        "X-Request-Id": "mine-7", "endpoint-load-metrics-format": "TEXT"})
+    assert r.getheader("X-Request-Id") == "mine-7"
+    timing = r.getheader("Server-Timing")
+    assert all(f"{name};dur=" in timing for name in ("queue", "prefill", "decode", "total")), timing
+    assert r.getheader("endpoint-load-metrics").startswith("TEXT named_metrics."), r.getheaders()
+    _, _, r = s.post(CHAT, FRANCE | {"stream": True}, {"X-Request-Id": "b\tc"})
+    assert ";dur=" in r.getheader("Server-Timing"), r.getheaders()
+    assert r.getheader("X-Request-Id") != "b\tc" and r.getheader("X-Accel-Buffering") == "no"
+    status, raw, _ = s.post(CHAT, FRANCE | {"request_id": "abc", "max_tokens": 1})
+    assert status == 200 and json.loads(raw)["id"] == "chatcmpl-abc", raw
+
+
 # ---- service -----------------------------------------------------------------------------------
 
 @case

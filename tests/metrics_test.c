@@ -49,7 +49,7 @@ static double value_of(const struct buf *out, const char *series)
 static void gauges_of_routers(void **state)
 {
     (void)state;
-    struct metrics m;
+    static struct metrics m;
     struct buf out = {0};
     metrics_init(&m);
     write_all(&out, &m);
@@ -64,13 +64,13 @@ static void gauges_of_routers(void **state)
 static void buckets(void **state)
 {
     (void)state;
-    struct metrics m;
+    static struct metrics m;
     struct buf out = {0};
     metrics_init(&m);
-    metrics_add(&m.first_token, 0);
-    metrics_add(&m.first_token, 0.001); /* on the bound: inside */
-    metrics_add(&m.first_token, 0.0011);
-    metrics_add_n(&m.first_token, 5000, 4);
+    metrics_add(&m, HIST_FIRST, 0);
+    metrics_add(&m, HIST_FIRST, 0.001); /* on the bound: inside */
+    metrics_add(&m, HIST_FIRST, 0.0011);
+    metrics_add_n(&m, HIST_FIRST, 5000, 4);
     write_all(&out, &m);
     assert_true(value_of(&out, BUCKET "\"0.001\"}") == 2);
     assert_true(value_of(&out, BUCKET "\"0.005\"}") == 3);
@@ -85,7 +85,7 @@ static void buckets(void **state)
 static void requests(void **state)
 {
     (void)state;
-    struct metrics m;
+    static struct metrics m;
     struct buf out = {0};
     metrics_init(&m);
     uint64_t now = now_ns();
@@ -104,30 +104,114 @@ static void requests(void **state)
     assert_true(value_of(&out, "vllm:e2e_request_latency_seconds_count" LABELS) == 2);
     assert_true(value_of(&out, "vllm:request_success_total{model_name=\"demo\",engine=\"0\","
                                "finished_reason=\"abort\"}") == 1);
+    assert_true(value_of(&out, "firstlight_cancelled_total{phase=\"waiting\"}") == 1);
+    assert_true(value_of(&out, "firstlight_cancelled_total{phase=\"decode\"}") == 0);
+    assert_true(value_of(&out, "vllm:request_prefill_kv_computed_tokens_sum" LABELS) == 14);
+    assert_true(value_of(&out, "vllm:request_inference_time_seconds_count" LABELS) == 1);
+    assert_true(value_of(&out, "vllm:request_time_per_output_token_seconds_count" LABELS) == 1);
+    assert_true(value_of(&out, "vllm:prompt_tokens_by_source_total{model_name=\"demo\","
+                               "engine=\"0\",source=\"local_cache_hit\"}") == 5);
     buf_free(&out);
+}
+
+static void answered(struct metrics *m, const char *handler, const char *method, int code)
+{
+    metrics_http(m, &(struct metric_http){.handler = handler,
+                                          .method = method,
+                                          .code = code,
+                                          .bytes_in = 10,
+                                          .bytes_out = 100,
+                                          .seconds = 0.5});
 }
 
 static void handlers(void **state)
 {
     (void)state;
     static char names[METRIC_HANDLERS_MAX + 8][8];
-    struct metrics m;
+    static struct metrics m;
     struct buf out = {0};
     metrics_init(&m);
-    metrics_http(&m, "/x", "GET", 200);
-    metrics_http(&m, "/x", "GET", 204);
-    metrics_http(&m, "/x", "POST", 404);
-    metrics_http(&m, "/x", "POST", 9999);
+    answered(&m, "/x", "GET", 200);
+    answered(&m, "/x", "GET", 204);
+    answered(&m, "/x", "POST", 404);
+    answered(&m, "/x", "POST", 9999);
     write_all(&out, &m);
     assert_true(value_of(&out, "http_requests_total{handler=\"/x\",method=\"GET\","
                                "status=\"2xx\"}") == 2);
     assert_true(value_of(&out, "http_requests_total{handler=\"/x\",method=\"POST\","
                                "status=\"4xx\"}") == 1);
+    assert_true(value_of(&out, "http_request_size_bytes_sum{handler=\"/x\",method=\"GET\"}") == 20);
+    assert_true(value_of(&out, "http_response_size_bytes_count{handler=\"/x\",method=\"POST\"}") ==
+                2);
+    assert_true(value_of(&out, "http_request_duration_seconds_bucket{handler=\"/x\","
+                               "method=\"GET\",le=\"0.1\"}") == 0);
+    assert_true(value_of(&out, "http_request_duration_seconds_bucket{handler=\"/x\","
+                               "method=\"GET\",le=\"0.5\"}") == 2);
+    assert_true(value_of(&out, "http_request_duration_highr_seconds_count") == 4);
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         (void)snprintf(names[i], sizeof(names[i]), "/%zu", i);
-        metrics_http(&m, names[i], "GET", 200);
+        answered(&m, names[i], "GET", 200);
     }
     assert_int_equal(m.n_handlers, METRIC_HANDLERS_MAX);
+    buf_free(&out);
+}
+
+/* The names that dashboards and routers look for. */
+static void names_of_vllm(void **state)
+{
+    static const char *const gauges[] = {
+        "vllm:num_requests_running", "vllm:num_requests_waiting",
+        "vllm:kv_cache_usage_perc",  "vllm:num_requests_waiting_by_reason",
+        "vllm:engine_sleep_state",   "vllm:cache_config_info",
+        "vllm:lora_requests_info",
+    };
+    static const char *const counters[] = {
+        "vllm:prefix_cache_queries", "vllm:prefix_cache_hits",    "vllm:num_preemptions",
+        "vllm:prompt_tokens",        "vllm:prompt_tokens_cached", "vllm:prompt_tokens_by_source",
+        "vllm:generation_tokens",    "vllm:request_success",      "vllm:admission_rejections",
+    };
+    static const char *const histograms[] = {
+        "vllm:request_prompt_tokens",
+        "vllm:request_generation_tokens",
+        "vllm:request_max_num_generation_tokens",
+        "vllm:request_params_max_tokens",
+        "vllm:request_prefill_kv_computed_tokens",
+        "vllm:iteration_tokens_total",
+        "vllm:request_params_n",
+        "vllm:time_to_first_token_seconds",
+        "vllm:inter_token_latency_seconds",
+        "vllm:request_time_per_output_token_seconds",
+        "vllm:e2e_request_latency_seconds",
+        "vllm:request_queue_time_seconds",
+        "vllm:request_inference_time_seconds",
+        "vllm:request_prefill_time_seconds",
+        "vllm:request_decode_time_seconds",
+    };
+    static struct metrics m;
+    struct buf out = {0};
+    char line[128];
+    (void)state;
+    metrics_init(&m);
+    write_all(&out, &m);
+    for (size_t i = 0; i < ARRAY_LEN(gauges); i++) {
+        (void)snprintf(line, sizeof(line), "# TYPE %s gauge\n%s{", gauges[i], gauges[i]);
+        if (!strstr(out.data, line))
+            fail_msg("no %s", line);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(counters); i++) {
+        (void)snprintf(line, sizeof(line), "# TYPE %s_total counter\n%s_total{", counters[i],
+                       counters[i]);
+        if (!strstr(out.data, line))
+            fail_msg("no %s", line);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(histograms); i++) {
+        (void)snprintf(line, sizeof(line), "# TYPE %s histogram\n%s_bucket{", histograms[i],
+                       histograms[i]);
+        if (!strstr(out.data, line))
+            fail_msg("no %s", line);
+    }
+    assert_non_null(strstr(out.data, "# TYPE vllm:prompt_tokens_created gauge\n"));
+    assert_non_null(strstr(out.data, "# TYPE vllm:e2e_request_latency_seconds_created gauge\n"));
     buf_free(&out);
 }
 
@@ -135,11 +219,11 @@ static void handlers(void **state)
 static void form(void **state)
 {
     (void)state;
-    struct metrics m;
+    static struct metrics m;
     struct buf out = {0};
     static char seen[16384] = "";
     metrics_init(&m);
-    metrics_http(&m, "/x", "GET", 200);
+    answered(&m, "/x", "GET", 200);
     write_all(&out, &m);
     assert_int_equal(out.data[out.n - 2], '\n');
     for (char *line = out.data; *line;) {
@@ -167,8 +251,12 @@ static void form(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gauges_of_routers), cmocka_unit_test(buckets), cmocka_unit_test(requests),
-        cmocka_unit_test(handlers),          cmocka_unit_test(form),
+        cmocka_unit_test(gauges_of_routers),
+        cmocka_unit_test(buckets),
+        cmocka_unit_test(requests),
+        cmocka_unit_test(handlers),
+        cmocka_unit_test(form),
+        cmocka_unit_test(names_of_vllm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
