@@ -15,25 +15,57 @@
 enum { WARP = 32 };
 
 #ifdef SIMT_HOST
-#define SHARED(type, name) type &name = *(type *)simt_shared(sizeof(type))
+#define SHARED(type, name)                type &name = *(type *)simt_shared(sizeof(type))
+#define SHARED_ALIGNED(type, name, bytes) SHARED(type, name)
 #else
-#define SHARED(type, name)                                                                         \
-    extern __shared__ __align__(16) unsigned char name##_bytes[];                                  \
-    type &name = *reinterpret_cast<type *>(name##_bytes)
+#define SHARED(type, name) SHARED_ALIGNED(type, name, 16)
+#define SHARED_ALIGNED(type, name, bytes)                                                          \
+    extern __shared__ __align__(bytes)                                                             \
+    unsigned char name##_shared[];                                                                 \
+    type &name = *reinterpret_cast<type *>(name##_shared)
 #endif
 
+enum { SHARED_BYTES_PLAIN = 48 * 1024 }; /* more must be asked for, kernel by kernel */
+
 template <typename... Params, typename... Args>
-static int launch(void (*kernel)(Params...), dim3 grid, int threads, size_t shared_bytes,
-                  gpu_stream stream, Args... args)
+static int launch_with(void (*kernel)(Params...), dim3 grid, int threads, size_t shared_bytes,
+                       gpu_stream stream, bool early, Args... args)
 {
     if (grid.x == 0 || grid.y == 0)
         return 0;
+    if (shared_bytes > SHARED_BYTES_PLAIN) {
+        cudaError_t error = cudaFuncSetAttribute(
+            kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+        if (error != cudaSuccess)
+            return (int)error;
+    }
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = dim3((unsigned)threads);
     config.dynamicSmemBytes = shared_bytes;
     config.stream = (cudaStream_t)stream;
+    config.attrs = &attribute;
+    config.numAttrs = early ? 1 : 0;
     return (int)cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+}
+
+template <typename... Params, typename... Args>
+static int launch(void (*kernel)(Params...), dim3 grid, int threads, size_t shared_bytes,
+                  gpu_stream stream, Args... args)
+{
+    return launch_with(kernel, grid, threads, shared_bytes, stream, false, args...);
+}
+
+/* For kernels that call dependency_wait() (ptx.cuh) before they touch what others wrote: they may
+ * start while the kernel before them ends. */
+template <typename... Params, typename... Args>
+static int launch_early(void (*kernel)(Params...), dim3 grid, int threads, size_t shared_bytes,
+                        gpu_stream stream, Args... args)
+{
+    return launch_with(kernel, grid, threads, shared_bytes, stream, true, args...);
 }
 
 /* Every lane of the warp gets the result; the butterfly's order does not depend on data. */

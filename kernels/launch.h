@@ -8,6 +8,22 @@
  * needs no CUDA. Each returns 0 or the cudaError_t of the launch; none allocates or waits. */
 typedef struct CUstream_st *gpu_stream;
 
+/* Where the blocks that share one tile of a product leave their integers. */
+struct partials {
+    int *sum; /* device [sum_room] */
+    size_t sum_room;
+    unsigned *arrived; /* device [arrived_room], 0 between launches */
+    unsigned arrived_room;
+};
+
+struct gpu {
+    gpu_stream stream;
+    int sm; /* 90 for sm_90 */
+    int n_multiprocessors;
+    const char *only; /* tests and benches: the one kernel of linear.cu to use; NULL: the table's */
+    struct partials partials;
+};
+
 /* picked [n]: what the step before drew, for negative ids. */
 int launch_embed(gpu_stream s, float *x, const struct weight *table, const int32_t *ids,
                  const int32_t *picked, int32_t rows);
@@ -18,8 +34,8 @@ int launch_swiglu(gpu_stream s, const struct act *y, const float *gate_up, int32
                   int32_t hidden);
 int launch_gather(gpu_stream s, float *y, const float *x, const int32_t *index, int32_t rows,
                   int32_t dim);
-int launch_linear(gpu_stream s, float *y, const struct act *x, const struct weight *w, int32_t rows,
-                  bool accumulate);
+int launch_linear(const struct gpu *g, float *y, const struct act *x, const struct weight *w,
+                  int32_t rows, bool accumulate);
 int launch_rope_store(gpu_stream s, float *qkv, const struct kv_layer *kv,
                       const struct step_view *step, const struct head_shape *shape);
 int launch_attention(gpu_stream s, float *y, const float *qkv, const struct kv_layer *kv,

@@ -1,28 +1,14 @@
-/* Matrix products y = x W^T + bias. A warp owns one output channel and LINEAR_ROWS activation rows:
- * it reads its weight row once, 16 bytes a lane, and keeps one sum per row. At decode every
- * weight byte is read once per LINEAR_ROWS rows, so a small batch is limited by bandwidth.
- * Prompts reuse the weights through L2 only: the tensor-core tiles that they want are
- * kernels of their own. W8A8 sums are integers, hence the same in any order; float sums run
- * lane-strided with a fixed butterfly, hence the same for any number of rows. */
-#include "kernels/device.cuh"
+/* y = x W^T + bias: the table that chooses a kernel, and the kernel that takes any shape.
+ *
+ * The plain kernel: a warp owns one output channel and LINEAR_ROWS activation rows; it reads its
+ * weight row once, 16 bytes a lane, and keeps one sum per row. W8A8 sums are integers, hence the
+ * same in any order; float sums run lane-strided with a fixed butterfly, hence the same for any
+ * number of rows. It stands where k suits no other kernel, and for float weights. */
+#include "kernels/linear.cuh"
+
+#include <string.h>
 
 enum { LINEAR_WARPS = 4, LINEAR_ROWS = 8, VECTOR = 16 };
-
-struct product {
-    float *y;
-    struct act x;
-    struct weight w;
-    int rows;
-    bool accumulate;
-};
-
-static __device__ inline void store(const struct product &p, int row, int n, float v)
-{
-    float *y = p.y + (size_t)row * (size_t)p.w.n + (size_t)n;
-    if (p.w.bias)
-        v += p.w.bias[n]; /* v left __fmul_rn or a shuffle: nothing to fuse with */
-    *y = p.accumulate ? *y + v : v;
-}
 
 static __device__ inline int dot16(int4 a, int4 b, int sum)
 {
@@ -68,8 +54,7 @@ static __global__ void linear_q8_kernel(struct product p)
     for (int r = 0; r < n_rows; r++) {
         int total = warp_sum(sum[r]);
         if (lane == 0) {
-            float v = __fmul_rn(__fmul_rn((float)total, p.x.scale[row0 + r]), p.w.scale[n]);
-            store(p, row0 + r, n, v);
+            store(p, row0 + r, n, scaled(total, p.x.scale[row0 + r], p.w.scale[n]));
         }
     }
 }
@@ -99,12 +84,54 @@ static __global__ void linear_f32_kernel(struct product p)
     }
 }
 
-int launch_linear(gpu_stream s, float *y, const struct act *x, const struct weight *w, int32_t rows,
-                  bool accumulate)
+int linear_plain(const struct gpu *g, const struct product *p)
 {
-    struct product p = {y, *x, *w, rows, accumulate};
-    dim3 grid((unsigned)(w->n + LINEAR_WARPS - 1) / LINEAR_WARPS,
-              (unsigned)(rows + LINEAR_ROWS - 1) / LINEAR_ROWS);
-    return launch(w->act == NUM_Q8 ? linear_q8_kernel : linear_f32_kernel, grid,
-                  LINEAR_WARPS * WARP, 0, s, p);
+    dim3 grid((unsigned)(p->w.n + LINEAR_WARPS - 1) / LINEAR_WARPS,
+              (unsigned)(p->rows + LINEAR_ROWS - 1) / LINEAR_ROWS);
+    return launch(p->w.act == NUM_Q8 ? linear_q8_kernel : linear_f32_kernel, grid,
+                  LINEAR_WARPS * WARP, 0, g->stream, *p);
+}
+
+/* Where each kernel stands; the first row that fits is taken. Every W8A16 product of one k runs
+ * in one kernel whatever the rows, since its float sums must not depend on them. */
+struct choice {
+    const char *name;
+    int (*run)(const struct gpu *g, const struct product *p);
+    enum number act;
+    int sm_first;
+    int sm_last;
+    int rows_first;
+    int rows_last;
+    int k_multiple;
+};
+
+enum { ANY_ROWS = INT32_MAX, ANY_SM = INT32_MAX };
+
+/* rows: predicted crossovers, kernels/NOTES.md. */
+static const struct choice choices[] = {
+    {"skinny half", linear_skinny_half, NUM_F32, 80, ANY_SM, 1, ANY_ROWS, 64},
+    {"skinny", linear_skinny_q8, NUM_Q8, 80, ANY_SM, 1, 16, 64},
+    {"wgmma", linear_wgmma, NUM_Q8, 90, 90, 192, ANY_ROWS, 16},
+    {"tile 64", linear_tile_small, NUM_Q8, 80, ANY_SM, 1, 191, 16},
+    {"tile 128", linear_tile_large, NUM_Q8, 80, ANY_SM, 192, ANY_ROWS, 16},
+};
+
+static bool fits(const struct choice *c, const struct gpu *g, const struct product *p)
+{
+    if (c->act != p->w.act || p->w.kind != NUM_Q8 || g->sm < c->sm_first || g->sm > c->sm_last ||
+        p->w.k % c->k_multiple != 0)
+        return false;
+    if (g->only)
+        return strcmp(g->only, c->name) == 0;
+    return p->rows >= c->rows_first && p->rows <= c->rows_last;
+}
+
+int launch_linear(const struct gpu *g, float *y, const struct act *x, const struct weight *w,
+                  int32_t rows, bool accumulate)
+{
+    struct product p = {y, *x, *w, rows, accumulate, g->partials};
+    for (size_t i = 0; i < ARRAY_LEN(choices); i++)
+        if (fits(&choices[i], g, &p))
+            return choices[i].run(g, &p);
+    return linear_plain(g, &p);
 }

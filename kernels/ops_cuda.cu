@@ -13,11 +13,17 @@
 
 #include "kernels/device.cuh"
 
-enum { PICKS_MAX = 4096, HOST_THREADS = 4 };
+enum {
+    PICKS_MAX = 4096,
+    HOST_THREADS = 4,
+    PARTIAL_SUMS = 4 << 20, /* 16 MiB: tiles for every multiprocessor, shared by many */
+    PARTIAL_TILES = 4096,
+};
 
 struct cuda_ops {
     struct ops ops; /* first: the table is what callers hold */
     cudaStream_t stream;
+    struct gpu gpu; /* what launches need to know */
     enum status failed;
     int32_t *picked;      /* device [PICKS_MAX]: tokens of the last sample() */
     int32_t *picked_host; /* pinned [PICKS_MAX] */
@@ -128,7 +134,7 @@ static void cuda_linear(struct ops *o, float *y, const struct act *x, const stru
                         int32_t rows, bool accumulate)
 {
     struct cuda_ops *c = self(o);
-    (void)DO(c, launch_linear((gpu_stream)c->stream, y, x, w, rows, accumulate));
+    (void)DO(c, launch_linear(&c->gpu, y, x, w, rows, accumulate));
 }
 
 static void cuda_rope_store(struct ops *o, float *qkv, const struct kv_layer *kv,
@@ -212,6 +218,8 @@ static void cuda_close(struct ops *o)
     if (c->host)
         c->host->close(c->host);
     (void)cudaFree(c->picked);
+    (void)cudaFree(c->gpu.partials.sum);
+    (void)cudaFree(c->gpu.partials.arrived);
     (void)cudaFreeHost(c->picked_host);
     (void)cudaFreeHost(c->logits);
     if (c->stream)
@@ -228,7 +236,7 @@ static const struct ops cuda_table = {
     cuda_sample,
 };
 
-static enum status open_device(char *err, size_t err_size)
+static enum status open_device(struct gpu *g, char *err, size_t err_size)
 {
     int n = 0;
     cudaError_t error = cudaGetDeviceCount(&n);
@@ -247,12 +255,30 @@ static enum status open_device(char *err, size_t err_size)
     }
     log_line(LOG_INFO, "cuda backend: %s, sm_%d%d, %d multiprocessors", p.name, p.major, p.minor,
              p.multiProcessorCount);
+    g->sm = 10 * p.major + p.minor;
+    g->n_multiprocessors = p.multiProcessorCount;
+    g->only = getenv("FIRSTLIGHT_LINEAR");
     return OK;
+}
+
+/* The little that is allocated beside what the model asks for. */
+static bool take_memory(struct cuda_ops *c)
+{
+    struct partials *p = &c->gpu.partials;
+    p->sum_room = PARTIAL_SUMS;
+    p->arrived_room = PARTIAL_TILES;
+    return DO(c, cudaStreamCreate(&c->stream)) &&
+           DO(c, cudaMalloc((void **)&c->picked, PICKS_MAX * sizeof(int32_t))) &&
+           DO(c, cudaMallocHost((void **)&c->picked_host, PICKS_MAX * sizeof(int32_t))) &&
+           DO(c, cudaMalloc((void **)&p->sum, PARTIAL_SUMS * sizeof(int))) &&
+           DO(c, cudaMalloc((void **)&p->arrived, PARTIAL_TILES * sizeof(unsigned))) &&
+           DO(c, cudaMemsetAsync(p->arrived, 0, PARTIAL_TILES * sizeof(unsigned), c->stream));
 }
 
 enum status ops_cuda_open(struct ops **out, char *err, size_t err_size)
 {
-    enum status status = open_device(err, err_size);
+    struct gpu gpu = {};
+    enum status status = open_device(&gpu, err, err_size);
     if (status)
         return status;
     struct cuda_ops *c = static_cast<struct cuda_ops *>(calloc(1, sizeof(*c)));
@@ -261,17 +287,17 @@ enum status ops_cuda_open(struct ops **out, char *err, size_t err_size)
         return E_NOMEM;
     }
     c->ops = cuda_table;
+    c->gpu = gpu;
     struct ops_options host = {"cpu", HOST_THREADS};
     status = ops_open(&c->host, &host, err, err_size);
     if (status)
         goto fail;
-    if (!DO(c, cudaStreamCreate(&c->stream)) ||
-        !DO(c, cudaMalloc((void **)&c->picked, PICKS_MAX * sizeof(int32_t))) ||
-        !DO(c, cudaMallocHost((void **)&c->picked_host, PICKS_MAX * sizeof(int32_t)))) {
+    if (!take_memory(c)) {
         (void)snprintf(err, err_size, "CUDA device 0: no memory to start with");
         status = E_DEVICE;
         goto fail;
     }
+    c->gpu.stream = (gpu_stream)c->stream;
     *out = &c->ops;
     return OK;
 fail:

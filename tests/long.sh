@@ -113,4 +113,4 @@ oracle() {
 
 suite "oracle (tokenizers)" oracle
 
-suite "emulated kernels (asan)" in_preset asan -L simt
+suite "bugs planted in the kernels" python3 "$root/tests/plants.py"

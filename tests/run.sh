@@ -65,11 +65,12 @@ suite "tests (cpu)" in_preset cpu
 
 say "building: asan (AddressSanitizer and UndefinedBehaviorSanitizer)"
 build asan all
-suite "tests (asan)" in_preset asan -LE 'tidy|simt'
+suite "tests (asan)" in_preset asan -LE 'tidy|shuffled'
 
 say "building: tsan (ThreadSanitizer)"
-build tsan threads_test
+build tsan threads_test simt_test ops_simt
 suite "thread hand-off (tsan)" in_preset tsan -L threads
+suite "emulated kernels (tsan)" in_preset tsan -L race
 
 if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
     say "building: cuda (compiled, not run)"
@@ -78,6 +79,7 @@ if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
     else
         failed=$((failed + 1))
     fi
+    suite "registers and spills (ptxas)" python3 "$root/tests/registers.py" --check
 else
     say "skipped: no nvcc, the CUDA backend is not compiled"
 fi

@@ -33,7 +33,8 @@ else()
 endif()
 
 # The CUDA backend on the host: the .cu files as C++ under tests/simt, behind the same cases as
-# the cpu backend. A build with CUDA has the real ones and would clash.
+# the cpu backend. A build with CUDA has the real ones and would clash. Under the race detector
+# only kernels are watched: the emulator tells it what a thread is and what orders them.
 if(cmocka_FOUND AND NOT cuda)
   file(GLOB kernel_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.cu)
   foreach(source ${kernel_files})
@@ -42,23 +43,49 @@ if(cmocka_FOUND AND NOT cuda)
     file(CONFIGURE OUTPUT ${copy} CONTENT "#include \"${source}\"\n")
     list(APPEND emulated ${copy})
   endforeach()
+  file(GLOB simt_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/simt/*.cpp)
   file(GLOB host_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.c
        ${CMAKE_SOURCE_DIR}/models/*.c)
-  add_library(simt STATIC ${emulated} ${host_files} ${CMAKE_SOURCE_DIR}/tests/simt/simt.cpp)
+  add_library(simt STATIC ${emulated} ${host_files} ${simt_files})
   target_include_directories(simt BEFORE PUBLIC ${CMAKE_SOURCE_DIR}/tests/simt)
   target_compile_definitions(simt PRIVATE WITH_CUDA)
   target_compile_options(simt PRIVATE
     $<$<COMPILE_LANGUAGE:CXX>:-O2;-Wno-unknown-pragmas;-ffp-contract=off>)
   target_link_libraries(simt PUBLIC flags PkgConfig::libcjson PkgConfig::utf8proc PkgConfig::pcre2)
+  if(SANITIZE MATCHES "thread")
+    set_source_files_properties(${simt_files} PROPERTIES COMPILE_OPTIONS
+      "-fno-sanitize=thread;-fno-tree-loop-distribute-patterns;-DSIMT_TSAN")
+  endif()
+
+  function(simt_program name source)
+    add_executable(${name} ${source} ${support})
+    target_compile_definitions(${name} PRIVATE REPO_DIR="${CMAKE_SOURCE_DIR}")
+    target_compile_options(${name} PRIVATE -Wno-frame-larger-than)
+    target_link_libraries(${name} PRIVATE simt PkgConfig::cmocka)
+  endfunction()
+  function(simt_case name program) # further arguments: the environment
+    add_test(NAME ${name} COMMAND ${program})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS simt
+                         ENVIRONMENT "FIRSTLIGHT_BACKEND=cuda;${ARGN}")
+  endfunction()
+
+  simt_program(simt_test ${CMAKE_SOURCE_DIR}/tests/simt_test.cpp)
+  target_compile_options(simt_test PRIVATE -Wno-unknown-pragmas)
+  simt_case(simt_test simt_test)
   foreach(name ops attention sampling forward)
-    add_executable(${name}_simt ${CMAKE_SOURCE_DIR}/tests/${name}_test.c ${support})
-    target_compile_definitions(${name}_simt PRIVATE REPO_DIR="${CMAKE_SOURCE_DIR}")
-    target_compile_options(${name}_simt PRIVATE -Wno-frame-larger-than)
-    target_link_libraries(${name}_simt PRIVATE simt PkgConfig::cmocka)
-    add_test(NAME ${name}_simt COMMAND ${name}_simt)
-    set_tests_properties(${name}_simt PROPERTIES TIMEOUT 600 LABELS simt
-                         ENVIRONMENT FIRSTLIGHT_BACKEND=cuda)
+    simt_program(${name}_simt ${CMAKE_SOURCE_DIR}/tests/${name}_test.c)
+    simt_case(${name}_simt ${name}_simt)
   endforeach()
+  # Each kernel of the product's table by itself, on all shapes that it takes, and in other orders.
+  foreach(kernel "skinny half" "skinny" "tile 64" "tile 128" "wgmma")
+    string(REPLACE " " "_" name ${kernel})
+    simt_case(ops_simt_${name} ops_simt FIRSTLIGHT_LINEAR=${kernel} SIMT_SM=90)
+    simt_case(ops_simt_${name}_shuffled ops_simt FIRSTLIGHT_LINEAR=${kernel} SIMT_SM=90 SIMT_SEED=7)
+    set_tests_properties(ops_simt_${name}_shuffled PROPERTIES LABELS "simt;shuffled")
+  endforeach()
+  # What the race detector gets: slow there, so each kernel once.
+  set_tests_properties(simt_test ops_simt ops_simt_wgmma PROPERTIES LABELS "simt;race")
+  simt_case(forward_simt_sm90 forward_simt SIMT_SM=90 SIMT_SEED=3)
 endif()
 
 file(GLOB fuzzers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/fuzz_*.c)

@@ -4,8 +4,9 @@
 /* A host stand-in for CUDA, enough of it for the kernels of this project: the .cu files compile
  * as C++ with this folder first on the include path and run block by block, each thread of a
  * block a fiber. It is a correctness tool: hostile where a GPU is merely unpredictable (shared
- * memory starts poisoned, one warp runs to its barrier before the next starts, the order of
- * warps and lanes changes from launch to launch), and it says nothing about speed. */
+ * memory starts poisoned, one warp runs to its barrier before the next starts, asynchronous
+ * copies arrive as late as they may, the order of warps and lanes changes from launch to launch
+ * or with SIMT_SEED), and it says nothing about speed. */
 
 #define SIMT_HOST 1
 
@@ -17,6 +18,9 @@
 #define __global__
 #define __device__
 #define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 
 struct dim3 {
@@ -31,38 +35,106 @@ struct __align__(16) int4
     int x, y, z, w;
 };
 
+struct __align__(16) uint4
+{
+    unsigned x, y, z, w;
+};
+
+struct __align__(8) float2
+{
+    float x, y;
+};
+
+struct __align__(16) float4
+{
+    float x, y, z, w;
+};
+
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+/* Where in a kernel a call stands, for reports. */
+struct simt_at {
+    const char *file;
+    int line;
+    simt_at(const char *f = __builtin_FILE(), int l = __builtin_LINE()) : file(f), line(l)
+    {
+    }
+};
 
 /* ---- inside a kernel ---- */
 
-void *simt_shared(size_t bytes); /* fails when the launch asked for less */
-void simt_block_barrier();
-void simt_warp_barrier(unsigned mask);
-uint64_t simt_exchange(unsigned mask, uint64_t value, unsigned from_lane);
+void *simt_shared(size_t bytes, simt_at at = simt_at()); /* fails beyond what the launch has */
+uint32_t simt_address(const void *shared);
 unsigned simt_lane();
+void simt_sync_block(simt_at at);
+void simt_sync_warp(unsigned mask, simt_at at);
+uint32_t simt_exchange(unsigned mask, uint32_t value, unsigned from_lane, simt_at at);
+uint4 simt_shared_load16(const void *shared, simt_at at);
 
-static inline void __syncthreads()
+void simt_cp_async16(uint32_t to, const void *from, bool real, simt_at at);
+void simt_cp_async_commit();
+void simt_cp_async_wait(int groups_left);
+void simt_ldmatrix_x4(uint32_t r[4], uint32_t row, bool transposed, simt_at at);
+void simt_mma_s8_m16n8k32(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b1, simt_at at);
+void simt_mma_f16_m16n8k16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1, simt_at at);
+
+/* An int8 matrix [rows][k] as bulk copies see it. */
+struct simt_tensor_map {
+    const int8_t *base;
+    uint64_t k;
+    uint64_t rows;
+    uint32_t box_k;
+    uint32_t box_rows;
+};
+void simt_mbarrier_init(uint32_t bar, unsigned arrivals, simt_at at);
+void simt_mbarrier_arrive(uint32_t bar, unsigned expect_bytes, simt_at at);
+void simt_mbarrier_wait(uint32_t bar, unsigned parity, simt_at at);
+void simt_tma_load(uint32_t to, const simt_tensor_map *map, uint32_t bar, int x, int y, simt_at at);
+void simt_wgmma_s8(int *d, int n, uint64_t a, uint64_t b, simt_at at);
+void simt_wgmma_commit(simt_at at);
+void simt_wgmma_wait(int groups_left, simt_at at);
+
+static inline void __syncthreads(simt_at at = simt_at())
 {
-    simt_block_barrier();
+    simt_sync_block(at);
 }
 
-static inline void __syncwarp(unsigned mask = 0xffffffffu)
+static inline void __syncwarp(unsigned mask = 0xffffffffu, simt_at at = simt_at())
 {
-    simt_warp_barrier(mask);
+    simt_sync_warp(mask, at);
 }
 
-static inline float __shfl_xor_sync(unsigned mask, float v, int d)
+static inline float __shfl_xor_sync(unsigned mask, float v, int d, simt_at at = simt_at())
 {
     uint32_t bits;
     __builtin_memcpy(&bits, &v, sizeof(bits));
-    bits = (uint32_t)simt_exchange(mask, bits, simt_lane() ^ (unsigned)d);
+    bits = simt_exchange(mask, bits, simt_lane() ^ (unsigned)d, at);
     __builtin_memcpy(&v, &bits, sizeof(v));
     return v;
 }
 
-static inline int __shfl_xor_sync(unsigned mask, int v, int d)
+static inline int __shfl_xor_sync(unsigned mask, int v, int d, simt_at at = simt_at())
 {
-    return (int)(uint32_t)simt_exchange(mask, (uint32_t)v, simt_lane() ^ (unsigned)d);
+    return (int)simt_exchange(mask, (uint32_t)v, simt_lane() ^ (unsigned)d, at);
+}
+
+static inline float __shfl_sync(unsigned mask, float v, int from, simt_at at = simt_at())
+{
+    uint32_t bits;
+    __builtin_memcpy(&bits, &v, sizeof(bits));
+    bits = simt_exchange(mask, bits, (unsigned)from & 31, at);
+    __builtin_memcpy(&v, &bits, sizeof(v));
+    return v;
+}
+
+static inline int __shfl_sync(unsigned mask, int v, int from, simt_at at = simt_at())
+{
+    return (int)simt_exchange(mask, (uint32_t)v, (unsigned)from & 31, at);
+}
+
+static inline unsigned __shfl_sync(unsigned mask, unsigned v, int from, simt_at at = simt_at())
+{
+    return simt_exchange(mask, v, (unsigned)from & 31, at);
 }
 
 static inline int __dp4a(int a, int b, int c)
@@ -77,6 +149,25 @@ static inline float __fmul_rn(float a, float b)
     return a * b;
 }
 
+static inline float __fadd_rn(float a, float b)
+{
+    return a + b;
+}
+
+static inline unsigned __float_as_uint(float v)
+{
+    unsigned bits;
+    __builtin_memcpy(&bits, &v, sizeof(bits));
+    return bits;
+}
+
+static inline float __uint_as_float(unsigned bits)
+{
+    float v;
+    __builtin_memcpy(&v, &bits, sizeof(v));
+    return v;
+}
+
 /* As the device does it: NaN gives 0, what is too large saturates. */
 static inline int __float2int_rn(float v)
 {
@@ -85,22 +176,52 @@ static inline int __float2int_rn(float v)
     return v >= 2147483648.0f ? INT32_MAX : v <= -2147483648.0f ? INT32_MIN : (int)rintf(v);
 }
 
-/* ---- the runtime, synchronous ---- */
+/* Blocks run one after another, so an atomic is what the race detector sees of it. */
+static inline int atomicAdd(int *p, int v)
+{
+    return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
+}
+
+static inline unsigned atomicAdd(unsigned *p, unsigned v)
+{
+    return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
+}
+
+/* ---- the runtime, synchronous (runtime.cpp) ---- */
 
 typedef struct CUstream_st *cudaStream_t;
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2 };
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorUnknown = 999
+};
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+
+union cudaLaunchAttributeValue {
+    int programmaticStreamSerializationAllowed;
+};
+
+struct cudaLaunchAttribute {
+    cudaLaunchAttributeID id;
+    cudaLaunchAttributeValue val;
+};
 
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
     size_t dynamicSmemBytes;
     cudaStream_t stream;
+    cudaLaunchAttribute *attrs;
+    unsigned numAttrs;
 };
 
 struct cudaDeviceProp {
     char name[256];
     int major, minor, multiProcessorCount;
+    size_t sharedMemPerBlockOptin;
 };
 
 cudaError_t simt_launch(const cudaLaunchConfig_t *config, const std::function<void()> &thread);
@@ -110,6 +231,11 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(
                                Args... args)
 {
     return simt_launch(config, [=] { kernel(args...); });
+}
+
+template <typename F> static inline cudaError_t cudaFuncSetAttribute(F *, cudaFuncAttribute, int)
+{
+    return cudaSuccess;
 }
 
 const char *cudaGetErrorString(cudaError_t e);

@@ -3,194 +3,477 @@
  * A fiber runs until it waits. Warps run depth first: the lanes of one warp take turns until
  * all of them wait at the block's barrier or have left, then the next warp starts. A thread
  * that reads what another warp has not yet written behind a missing __syncthreads therefore
- * sees poison or the past, every time. A round without progress is reported as a deadlock: a
- * barrier that some thread never reaches. */
-#include "cuda_runtime.h"
+ * sees poison or the past, every time. A round without progress is reported as a deadlock, with
+ * the line that each warp waits at.
+ *
+ * Built with SIMT_TSAN each fiber is a thread of the race detector's, and only barriers order
+ * them: a race is found whether or not this order of running shows it. */
+#include "simt.h"
 
-#include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <ucontext.h>
+#include <random>
+#include <sys/mman.h>
 #include <vector>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
 dim3 threadIdx, blockIdx, blockDim, gridDim;
+simt_warp simt_warps[SIMT_THREADS_MAX / SIMT_LANES];
+unsigned simt_current;
+bool simt_shuffled = getenv("SIMT_SEED") != nullptr;
+simt_banks simt_bank_count;
+
+/* ---- switching stacks --------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+/* swapcontext() asks the system for the signal mask at every switch, and the race detector
+ * follows longjmp(); this does neither. */
+struct stack_pointer {
+    void *at;
+};
+extern "C" void simt_switch(void **save, void *load);
+asm(R"(.text
+.globl simt_switch
+.type simt_switch,@function
+simt_switch:
+    push %rbp
+    push %rbx
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov %rsp,(%rdi)
+    mov %rsi,%rsp
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbx
+    pop %rbp
+    ret
+.size simt_switch,.-simt_switch
+)");
+
+static void stack_start(stack_pointer *p, unsigned char *stack, size_t bytes, void (*entry)())
+{
+    void **top = (void **)(stack + bytes - 64);
+    *--top = nullptr; /* the entry's return address: it never returns */
+    *--top = (void *)entry;
+    for (int i = 0; i < 6; i++)
+        *--top = nullptr;
+    p->at = top;
+}
+
+static void stack_switch(stack_pointer *from, stack_pointer *to)
+{
+    simt_switch(&from->at, to->at);
+}
+#else
+struct stack_pointer {
+    ucontext_t context;
+};
+
+static void stack_start(stack_pointer *p, unsigned char *stack, size_t bytes, void (*entry)())
+{
+    getcontext(&p->context);
+    p->context.uc_stack.ss_sp = stack;
+    p->context.uc_stack.ss_size = bytes;
+    p->context.uc_link = nullptr;
+    makecontext(&p->context, entry, 0);
+}
+
+static void stack_switch(stack_pointer *from, stack_pointer *to)
+{
+    swapcontext(&from->context, &to->context);
+}
+#endif
 
 namespace
 {
-const size_t STACK_BYTES = 128 * 1024;
-const unsigned WARP_LANES = 32;
-const unsigned THREADS_MAX = 1024;
-const size_t SHARED_MAX = 227 * 1024;
-const size_t DEVICE_BYTES = (size_t)1 << 30;
-
-struct warp {
-    unsigned waiting;    /* lanes at the collective */
-    unsigned generation; /* collectives completed */
-    uint64_t value[2][WARP_LANES];
-};
+const size_t STACK_BYTES = 256 * 1024;
+const unsigned SEED = 1;
 
 struct fiber {
-    ucontext_t context; /* enters the fiber */
-    jmp_buf jump;       /* where it waits, once started */
-    bool started;
-    std::vector<char> stack;
-    unsigned turn; /* collectives this lane has entered: picks the value buffer */
-    bool done;
-    bool at_block_barrier;
+    stack_pointer sp;
+    unsigned char *stack; /* NULL: not started yet */
+    void *race;
+    simt_state state;
+    simt_op op;
+    simt_at at;
 };
 
-std::vector<fiber> fibers(THREADS_MAX);
-std::vector<warp> warps(THREADS_MAX / WARP_LANES);
-std::vector<unsigned char> shared_memory(SHARED_MAX + 16);
-jmp_buf scheduler;
+/* The race detector's threads are dear to make, so that blocks use them again, but not the next
+ * block: threads of neighbouring blocks must not look like one. */
+#ifdef SIMT_TSAN
+const unsigned SETS = 3;
+#else
+const unsigned SETS = 1;
+#endif
+fiber sets[SETS][SIMT_THREADS_MAX];
+fiber *fibers = sets[0]; /* of this block */
+unsigned set;
+fiber *running; /* NULL: the scheduler */
+stack_pointer scheduler;
+void *scheduler_race;
 const std::function<void()> *body;
+unsigned char *shared_memory;
 size_t shared_bytes;
-unsigned n_threads, current, n_done, n_at_barrier, launches;
-bool progress;
+unsigned n_threads, n_live, n_at_barrier, launches;
+/* What the race detector syncs on. */
+char order_start, order_end;
+char order_block[SETS];
+char order_warp[SETS][SIMT_THREADS_MAX / SIMT_LANES];
+std::mt19937 generator(getenv("SIMT_SEED") ? (unsigned)strtoul(getenv("SIMT_SEED"), nullptr, 10)
+                                           : SEED);
 
-void fail(const char *what)
+#if defined(__SANITIZE_ADDRESS__)
+const void *scheduler_stack; /* learnt when the first fiber is entered */
+size_t scheduler_stack_bytes;
+#endif
+
+/* to: NULL for the scheduler. */
+void go(fiber *to)
 {
-    fprintf(stderr, "simt: %s (block %u,%u thread %u)\n", what, blockIdx.x, blockIdx.y, current);
-    abort();
+    fiber *from = running;
+    running = to;
+    if (to) {
+        simt_current = (unsigned)(to - fibers);
+        threadIdx = dim3(simt_current, 0, 0);
+    }
+#if defined(__SANITIZE_ADDRESS__)
+    void *fake = nullptr;
+    if (to)
+        __sanitizer_start_switch_fiber(&fake, to->stack, STACK_BYTES);
+    else
+        __sanitizer_start_switch_fiber(&fake, scheduler_stack, scheduler_stack_bytes);
+#endif
+    RACE(__tsan_switch_to_fiber(to ? to->race : scheduler_race, 1));
+    stack_switch(from ? &from->sp : &scheduler, to ? &to->sp : &scheduler);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
 }
 
-/* Jumps, since swapcontext() asks the system for the signal mask on every switch. */
-void yield()
+void leave()
 {
-    if (!_setjmp(fibers[current].jump))
-        _longjmp(scheduler, 1);
+    simt_warp *w = simt_warp_here();
+    simt_async_leave(simt_current);
+    if (w->arrived)
+        simt_fail("a lane leaves while others of its warp wait for it", running->at);
+    w->live &= ~(1u << simt_lane_here());
+    running->state = SIMT_GONE;
+    n_live--;
+    go(nullptr);
 }
 
+/* Runs one thread of each block in turn; never returns. */
 void fiber_main()
 {
-    (*body)();
-    fibers[current].done = true;
-    n_done++;
-    progress = true;
-    for (;;)
-        yield();
+#if defined(__SANITIZE_ADDRESS__)
+    const void *below = nullptr;
+    size_t bytes = 0;
+    __sanitizer_finish_switch_fiber(nullptr, &below, &bytes);
+    if (!scheduler_stack) {
+        scheduler_stack = below;
+        scheduler_stack_bytes = bytes;
+    }
+#endif
+    for (;;) {
+        RACE(__tsan_acquire(&order_start));
+        (*body)();
+        RACE(__tsan_release(&order_end));
+        leave();
+    }
 }
 
-void prepare(unsigned i)
+unsigned char *map_stack(size_t bytes)
 {
-    fiber &f = fibers[i];
-    f.stack.resize(STACK_BYTES);
-    f.turn = 0;
-    f.started = f.done = f.at_block_barrier = false;
-    getcontext(&f.context);
-    f.context.uc_stack.ss_sp = f.stack.data();
-    f.context.uc_stack.ss_size = f.stack.size();
-    f.context.uc_link = nullptr;
-    makecontext(&f.context, fiber_main, 0);
+    void *p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        simt_fail("no memory for stacks", simt_at());
+    return (unsigned char *)p;
 }
 
-void run(unsigned i)
+void start_fiber(unsigned i)
 {
-    current = i;
-    threadIdx = dim3(i, 0, 0);
-    if (_setjmp(scheduler))
+    fiber *f = &fibers[i];
+    f->state = SIMT_READY;
+    simt_warps[i / SIMT_LANES].live |= 1u << i % SIMT_LANES;
+    if (f->stack)
         return;
-    if (fibers[i].started)
-        _longjmp(fibers[i].jump, 1);
-    fibers[i].started = true;
-    setcontext(&fibers[i].context);
+    RACE(f->race = __tsan_create_fiber(0));
+    f->stack = map_stack(STACK_BYTES);
+    stack_start(&f->sp, f->stack, STACK_BYTES, fiber_main);
 }
 
-/* Lanes in turn until none of the warp can go on; backwards in every other launch. */
-void run_warp(unsigned w)
+/* Lanes until none of the warp can go on; backwards in every other launch. */
+bool run_warp(unsigned w)
 {
-    unsigned first = w * WARP_LANES;
-    unsigned n = n_threads - first < WARP_LANES ? n_threads - first : WARP_LANES;
-    bool moved = true;
-    while (moved) {
-        moved = false;
-        for (unsigned k = 0; k < n; k++) {
-            unsigned i = first + (launches % 2 ? n - 1 - k : k);
-            if (fibers[i].done || fibers[i].at_block_barrier)
-                continue;
-            progress = false;
-            run(i);
-            moved = moved || progress;
+    unsigned first = w * SIMT_LANES;
+    unsigned n = n_threads - first < SIMT_LANES ? n_threads - first : SIMT_LANES;
+    bool ran = false;
+    for (unsigned k = 0; k < n; k++) {
+        unsigned i = first + (launches % 2 ? n - 1 - k : k);
+        if (fibers[i].state != SIMT_READY)
+            continue;
+        ran = true;
+        go(&fibers[i]);
+        k = (unsigned)-1; /* from the beginning: others may be ready again */
+    }
+    return ran;
+}
+
+void release_barrier()
+{
+    for (unsigned w = 0; w * SIMT_LANES < n_threads; w++) {
+        unsigned n = n_threads - w * SIMT_LANES;
+        uint32_t all = n < SIMT_LANES ? (1u << n) - 1 : 0xffffffffu;
+        if (simt_warps[w].live != 0 && simt_warps[w].live != all)
+            simt_fail("some lanes of a warp left while others wait at __syncthreads",
+                      fibers[w * SIMT_LANES].at);
+    }
+    n_at_barrier = 0;
+    for (unsigned i = 0; i < n_threads; i++)
+        if (fibers[i].state == SIMT_IN_BLOCK)
+            fibers[i].state = SIMT_READY;
+}
+
+void report_deadlock()
+{
+    static const char *const names[] = {"ready", "a warp collective", "__syncthreads",
+                                        "an mbarrier", "gone"};
+    for (unsigned i = 0; i < n_threads; i++)
+        if (fibers[i].state != SIMT_GONE &&
+            (i % SIMT_LANES == 0 || fibers[i].state != fibers[i - 1].state))
+            fprintf(stderr, "  thread %u waits at %s, %s:%d\n", i, names[fibers[i].state],
+                    fibers[i].at.file, fibers[i].at.line);
+    simt_fail("deadlock", simt_at("", 0));
+}
+
+bool wake_mbarriers()
+{
+    bool woke = false;
+    for (unsigned i = 0; i < n_threads; i++) {
+        if (fibers[i].state == SIMT_IN_MBARRIER && simt_mbarrier_ready(i)) {
+            fibers[i].state = SIMT_READY;
+            woke = true;
         }
     }
+    return woke;
 }
 
-void run_block()
+void run_threads()
 {
-    memset(shared_memory.data(), 0xff, shared_memory.size());
-    n_done = n_at_barrier = 0;
-    unsigned n_warps = (n_threads + WARP_LANES - 1) / WARP_LANES;
-    for (unsigned i = 0; i < n_threads; i++)
-        prepare(i);
-    for (unsigned w = 0; w < n_warps; w++)
-        warps[w] = warp{};
-    while (n_done < n_threads) {
-        unsigned before = n_done;
+    unsigned n_warps = (n_threads + SIMT_LANES - 1) / SIMT_LANES;
+    while (n_live) {
+        unsigned turn = simt_shuffled ? simt_random() : launches;
+        bool moved = false;
         for (unsigned k = 0; k < n_warps; k++)
-            run_warp((k * (launches % 3 ? n_warps - 1 : 1) + launches) % n_warps);
-        if (n_done == n_threads)
-            break;
-        if (n_at_barrier + n_done != n_threads || n_at_barrier == 0)
-            fail("deadlock: a warp collective that some lane never reaches");
-        if (n_done != 0 && n_at_barrier != 0 && before != n_done)
-            fail("a thread left while others wait at __syncthreads");
-        n_at_barrier = 0;
-        for (unsigned i = 0; i < n_threads; i++)
-            fibers[i].at_block_barrier = false;
+            moved |= run_warp((launches % 3 == 0 ? k + turn : n_warps - 1 - (k + turn) % n_warps) %
+                              n_warps);
+        moved |= wake_mbarriers();
+        /* Copies arrive as late as they may: when nobody can go on without them. */
+        if (!moved && simt_async_step(simt_random()))
+            moved = wake_mbarriers() || true;
+        if (!moved && n_live && n_at_barrier == n_live) {
+            release_barrier();
+            moved = true;
+        }
+        if (!moved)
+            report_deadlock();
     }
+}
+
+/* Poison: NaN as a float, -1 as an integer. */
+unsigned char *fresh_shared(size_t bytes)
+{
+    size_t room = (bytes + 1023) / 1024 * 1024 + 1024;
+    unsigned char *p = (unsigned char *)aligned_alloc(1024, room);
+    if (!p)
+        simt_fail("no memory", simt_at());
+    memset(p, 0xff, bytes);
+#if defined(__SANITIZE_ADDRESS__)
+    ASAN_POISON_MEMORY_REGION(p + bytes, room - bytes);
+#endif
+    return p;
+}
+
+void free_shared(unsigned char *p)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    ASAN_UNPOISON_MEMORY_REGION(p, (shared_bytes + 1023) / 1024 * 1024 + 1024);
+#endif
+    free(p);
+}
+
+void run_block(unsigned x, unsigned y, unsigned z, std::vector<unsigned char *> *old)
+{
+    blockIdx = dim3(x, y, z);
+    shared_memory = fresh_shared(shared_bytes);
+    RACE(__tsan_release(&order_start));
+    n_live = n_threads;
+    n_at_barrier = 0;
+    memset(simt_warps, 0, sizeof(simt_warps));
+    simt_async_reset();
+    simt_wgmma_reset();
+    for (unsigned i = 0; i < n_threads; i++)
+        start_fiber(i);
+    run_threads();
+    set = (set + 1) % SETS;
+    fibers = sets[set];
+    old->push_back(shared_memory);
 }
 } // namespace
 
-void *simt_shared(size_t bytes)
+/* ---- for the other files ------------------------------------------------------------ */
+
+void simt_fail(const char *what, simt_at at)
 {
-    if (bytes > shared_bytes)
-        fail("more shared memory than the launch asked for");
-    return (void *)(((uintptr_t)shared_memory.data() + 15) & ~(uintptr_t)15);
+    fprintf(stderr, "simt: %s at %s:%d (block %u,%u,%u thread %u)\n", what, at.file, at.line,
+            blockIdx.x, blockIdx.y, blockIdx.z, simt_current);
+    abort();
 }
 
-void simt_block_barrier()
+uint32_t simt_random()
 {
-    fibers[current].at_block_barrier = true;
-    n_at_barrier++;
-    progress = true;
-    yield();
+    return generator();
+}
+
+unsigned char *simt_shared_at(uint32_t address, unsigned bytes, unsigned align, simt_at at)
+{
+    if (address < SIMT_SHARED_BASE || address - SIMT_SHARED_BASE + (size_t)bytes > shared_bytes)
+        simt_fail("shared address out of range", at);
+    if (address % align)
+        simt_fail("misaligned shared address", at);
+    return shared_memory + (address - SIMT_SHARED_BASE);
+}
+
+void simt_note(simt_op op, simt_at at)
+{
+    running->op = op;
+    running->at = at;
+}
+
+void simt_wait(simt_state s)
+{
+    running->state = s;
+    unsigned first = simt_current / SIMT_LANES * SIMT_LANES;
+    for (unsigned i = 1; i < SIMT_LANES; i++) {
+        unsigned next = first + (simt_current + i) % SIMT_LANES;
+        if (next < n_threads && fibers[next].state == SIMT_READY) {
+            go(&fibers[next]);
+            return;
+        }
+    }
+    go(nullptr);
+}
+
+void simt_arrive(simt_op op, simt_at at, void (*last)(simt_warp *w, int parity))
+{
+    simt_warp *w = simt_warp_here();
+    unsigned first = simt_current / SIMT_LANES * SIMT_LANES;
+    int parity = (int)(w->generation & 1);
+    simt_note(op, at);
+    w->arrived |= 1u << simt_lane_here();
+    if (w->arrived != w->live) {
+        simt_wait(SIMT_IN_WARP);
+        return;
+    }
+    for (unsigned i = 0; i < SIMT_LANES; i++) {
+        const fiber *f = &fibers[first + i];
+        if ((w->live >> i & 1) && (f->op != op || f->at.line != at.line))
+            simt_fail("lanes of a warp are at different collectives", f->at);
+    }
+    if (last)
+        last(w, parity);
+    w->arrived = 0;
+    w->generation++;
+    for (unsigned i = 0; i < SIMT_LANES; i++)
+        if (fibers[first + i].state == SIMT_IN_WARP)
+            fibers[first + i].state = SIMT_READY;
+}
+
+void simt_count_banks(const uint32_t address[8])
+{
+    int use[8] = {};
+    int most = 1;
+    for (int i = 0; i < 8; i++) {
+        bool again = false; /* the same 16 bytes are sent once to all who want them */
+        for (int j = 0; j < i; j++)
+            again |= address[j] == address[i];
+        int *u = &use[address[i] / 16 % 8];
+        *u += !again;
+        most = *u > most ? *u : most;
+    }
+    simt_bank_count.phases++;
+    simt_bank_count.cycles += (uint64_t)most;
+}
+
+/* ---- for kernels -------------------------------------------------------------------- */
+
+void *simt_shared(size_t bytes, simt_at at)
+{
+    if (bytes > shared_bytes)
+        simt_fail("more shared memory than the launch asked for", at);
+    return shared_memory;
+}
+
+uint32_t simt_address(const void *shared)
+{
+    return (uint32_t)((const unsigned char *)shared - shared_memory) + SIMT_SHARED_BASE;
 }
 
 unsigned simt_lane()
 {
-    return current % WARP_LANES;
+    return simt_lane_here();
 }
 
-uint64_t simt_exchange(unsigned mask, uint64_t value, unsigned from_lane)
+void simt_sync_block(simt_at at)
 {
-    warp &w = warps[current / WARP_LANES];
-    fiber &f = fibers[current];
-    if (!(mask >> simt_lane() & 1) || !(mask >> from_lane & 1))
-        fail("a lane outside its own mask");
-    unsigned generation = w.generation;
-    uint64_t *slots = w.value[f.turn++ % 2];
-    slots[simt_lane()] = value;
-    progress = true;
-    if (++w.waiting == (unsigned)__builtin_popcount(mask)) {
-        w.waiting = 0;
-        w.generation++;
-    }
-    while (w.generation == generation)
-        yield();
-    progress = true;
-    return slots[from_lane];
+    simt_note(SIMT_SYNC_BLOCK, at);
+    RACE(__tsan_release(&order_block[set]));
+    n_at_barrier++;
+    simt_wait(SIMT_IN_BLOCK);
+    RACE(__tsan_acquire(&order_block[set]));
 }
 
-void simt_warp_barrier(unsigned mask)
+void simt_sync_warp(unsigned mask, simt_at at)
 {
-    (void)simt_exchange(mask, 0, simt_lane());
+    simt_warp *w = simt_warp_here();
+    if ((mask & w->live) != w->live)
+        simt_fail("a mask that leaves lanes out", at);
+    RACE(__tsan_release(&order_warp[set][simt_current / SIMT_LANES]));
+    simt_arrive(SIMT_SYNC_WARP, at, nullptr);
+    RACE(__tsan_acquire(&order_warp[set][simt_current / SIMT_LANES]));
+}
+
+uint32_t simt_exchange(unsigned mask, uint32_t value, unsigned from_lane, simt_at at)
+{
+    simt_warp *w = simt_warp_here();
+    if ((mask & w->live) != w->live)
+        simt_fail("a mask that leaves lanes out", at);
+    if (!(w->live >> from_lane & 1))
+        simt_fail("a shuffle from a lane that is not there", at);
+    int parity = (int)(w->generation & 1);
+    w->in[parity][simt_lane_here()][0] = value;
+    simt_arrive(SIMT_EXCHANGE, at, nullptr);
+    return w->in[parity][from_lane][0];
 }
 
 cudaError_t simt_launch(const cudaLaunchConfig_t *config, const std::function<void()> &thread)
 {
-    if (config->blockDim.x > THREADS_MAX || config->dynamicSmemBytes > SHARED_MAX ||
-        config->gridDim.y > 65535)
+    if (config->blockDim.x > SIMT_THREADS_MAX || config->blockDim.x == 0 ||
+        config->dynamicSmemBytes > SIMT_SHARED_MAX || config->gridDim.y > 65535 ||
+        config->gridDim.z > 65535)
         return cudaErrorInvalidValue;
     gridDim = config->gridDim;
     blockDim = config->blockDim;
@@ -198,102 +481,22 @@ cudaError_t simt_launch(const cudaLaunchConfig_t *config, const std::function<vo
     shared_bytes = config->dynamicSmemBytes;
     body = &thread;
     launches++;
-    for (unsigned y = 0; y < gridDim.y; y++) {
-        for (unsigned x = 0; x < gridDim.x; x++) {
-            blockIdx = dim3(x, y, 0);
-            run_block();
+    RACE(scheduler_race = __tsan_get_current_fiber());
+    /* Under the race detector memory is not used again within a launch: blocks are not ordered. */
+    std::vector<unsigned char *> old;
+    for (unsigned z = 0; z < gridDim.z; z++) {
+        for (unsigned y = 0; y < gridDim.y; y++) {
+            for (unsigned x = 0; x < gridDim.x; x++) {
+                run_block(x, y, z, &old);
+#ifndef SIMT_TSAN
+                free_shared(old.back());
+                old.pop_back();
+#endif
+            }
         }
     }
-    return cudaSuccess;
-}
-
-const char *cudaGetErrorString(cudaError_t e)
-{
-    return e == cudaSuccess ? "no error" : "invalid value";
-}
-
-cudaError_t cudaGetLastError()
-{
-    return cudaSuccess;
-}
-
-cudaError_t cudaGetDeviceCount(int *n)
-{
-    *n = 1;
-    return cudaSuccess;
-}
-
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
-{
-    *p = cudaDeviceProp{};
-    (void)snprintf(p->name, sizeof(p->name), "emulated");
-    p->major = 8;
-    p->multiProcessorCount = 1;
-    return cudaSuccess;
-}
-
-cudaError_t cudaSetDevice(int)
-{
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
-{
-    *available = *total = DEVICE_BYTES;
-    return cudaSuccess;
-}
-
-/* Fresh device memory is not zero: poison, so that a missing memset shows. */
-cudaError_t cudaMalloc(void **p, size_t bytes)
-{
-    *p = bytes <= DEVICE_BYTES ? aligned_alloc(256, (bytes + 255) / 256 * 256) : nullptr;
-    if (!*p)
-        return cudaErrorMemoryAllocation;
-    memset(*p, 0xff, bytes);
-    return cudaSuccess;
-}
-
-cudaError_t cudaFree(void *p)
-{
-    free(p);
-    return cudaSuccess;
-}
-
-cudaError_t cudaMallocHost(void **p, size_t bytes)
-{
-    return cudaMalloc(p, bytes);
-}
-
-cudaError_t cudaFreeHost(void *p)
-{
-    return cudaFree(p);
-}
-
-cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
-{
-    memset(p, value, bytes);
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
-{
-    memcpy(to, from, bytes);
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreate(cudaStream_t *s)
-{
-    *s = (cudaStream_t)malloc(1);
-    return *s ? cudaSuccess : cudaErrorMemoryAllocation;
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t s)
-{
-    free((void *)s);
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t)
-{
+    RACE(__tsan_acquire(&order_end));
+    for (unsigned char *p : old)
+        free_shared(p);
     return cudaSuccess;
 }

@@ -1,0 +1,416 @@
+#ifndef KERNELS_PTX_CUH
+#define KERNELS_PTX_CUH
+
+#include "kernels/device.cuh"
+
+/* The instructions that C++ has no words for, each once: inline PTX under nvcc, a call of the
+ * emulator on a host (tests/simt, where each is compared with a scalar model of the PTX manual's
+ * pages). Fragment layouts: PTX ISA, "Matrix Fragments for mma.m16n8k32", "mma.m16n8k16",
+ * "ldmatrix", "Asynchronous Warpgroup Level Matrix Instructions".
+ *
+ * Lane t of a warp, g = t / 4, i = t % 4. A 16 x K operand row-major: rows g and g + 8; B K x 8
+ * stored [n][k]: row (that is column of B) g; C 16 x 8: rows g and g + 8, columns 2i, 2i + 1. */
+
+typedef uint32_t shared_address;
+
+#ifdef SIMT_HOST
+#define AT  simt_at at = simt_at()
+#define AT_ , simt_at at = simt_at()
+typedef _Float16 half_t;
+typedef simt_tensor_map tensor_map;
+
+static inline shared_address address_of(const void *shared)
+{
+    return simt_address(shared);
+}
+
+/* Sixteen bytes of shared memory by every lane of the warp; counted for bank conflicts. */
+static inline uint4 load_shared16(const void *shared AT_)
+{
+    return simt_shared_load16(shared, at);
+}
+
+/* Weights: read once, not worth a place in the first-level cache. 16-byte aligned. */
+static inline uint4 load_once16(const void *p)
+{
+    return *static_cast<const uint4 *>(p);
+}
+
+static inline void cp_async16(shared_address to, const void *from, bool real AT_)
+{
+    simt_cp_async16(to, from, real, at);
+}
+
+static inline void cp_async_commit()
+{
+    simt_cp_async_commit();
+}
+
+template <int LEFT> static inline void cp_async_wait()
+{
+    simt_cp_async_wait(LEFT);
+}
+
+static inline void ldmatrix_x4(uint32_t (&r)[4], shared_address row AT_)
+{
+    simt_ldmatrix_x4(r, row, false, at);
+}
+
+static inline void ldmatrix_x4_transposed(uint32_t (&r)[4], shared_address row AT_)
+{
+    simt_ldmatrix_x4(r, row, true, at);
+}
+
+static inline void mma_s8(int (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1 AT_)
+{
+    simt_mma_s8_m16n8k32(c, a, b0, b1, at);
+}
+
+static inline void mma_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1 AT_)
+{
+    simt_mma_f16_m16n8k16(c, a, b0, b1, at);
+}
+
+static inline uint32_t pack_half2(float low, float high)
+{
+    half_t both[2] = {(half_t)low, (half_t)high};
+    uint32_t bits;
+    __builtin_memcpy(&bits, both, sizeof(bits));
+    return bits;
+}
+
+/* Four int8 in a word -> two words of two halves each, exact. */
+static inline void half_of_int8(uint32_t four, uint32_t *low, uint32_t *high)
+{
+    *low = pack_half2((float)(int8_t)four, (float)(int8_t)(four >> 8));
+    *high = pack_half2((float)(int8_t)(four >> 16), (float)(int8_t)(four >> 24));
+}
+
+static inline void dependency_wait()
+{
+}
+
+static inline void dependents_launch()
+{
+}
+
+/* One more of n is done; true for the last, who then sees what the others wrote. The counter is
+ * left at 0. One thread of a block calls, behind a barrier; another barrier follows. */
+static inline bool arrive_last(unsigned *counter, unsigned n)
+{
+    unsigned before = __atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL);
+    if (before + 1 == n)
+        __atomic_store_n(counter, 0u, __ATOMIC_RELAXED);
+    return before + 1 == n;
+}
+
+static inline void mbarrier_init(shared_address bar, unsigned arrivals AT_)
+{
+    simt_mbarrier_init(bar, arrivals, at);
+}
+
+static inline void mbarrier_init_done()
+{
+}
+
+static inline void mbarrier_arrive(shared_address bar AT_)
+{
+    simt_mbarrier_arrive(bar, 0, at);
+}
+
+static inline void mbarrier_expect(shared_address bar, unsigned bytes AT_)
+{
+    simt_mbarrier_arrive(bar, bytes, at);
+}
+
+static inline void mbarrier_wait(shared_address bar, unsigned parity AT_)
+{
+    simt_mbarrier_wait(bar, parity, at);
+}
+
+static inline void tma_load(shared_address to, const tensor_map *map, shared_address bar, int x,
+                            int y AT_)
+{
+    simt_tma_load(to, map, bar, x, y, at);
+}
+
+static inline void wgmma_fence()
+{
+}
+
+static inline void wgmma_commit(AT)
+{
+    simt_wgmma_commit(at);
+}
+
+template <int LEFT> static inline void wgmma_wait(AT)
+{
+    simt_wgmma_wait(LEFT, at);
+}
+
+static inline void wgmma_s8_n128(int (&d)[64], uint64_t a, uint64_t b AT_)
+{
+    simt_wgmma_s8(d, 128, a, b, at);
+}
+
+static inline int tensor_map_of(tensor_map *m, const int8_t *base, int k, int rows, int box_k,
+                                int box_rows)
+{
+    *m = {base, (uint64_t)k, (uint64_t)rows, (uint32_t)box_k, (uint32_t)box_rows};
+    return 0;
+}
+
+template <int N> static inline void registers_more()
+{
+}
+
+template <int N> static inline void registers_less()
+{
+}
+#undef AT
+#undef AT_
+
+#else /* nvcc */
+#include <cuda.h>
+#include <cuda_fp16.h>
+
+typedef __half half_t;
+typedef CUtensorMap tensor_map;
+#define PTX static __device__ __forceinline__
+
+PTX shared_address address_of(const void *shared)
+{
+    return (shared_address)__cvta_generic_to_shared(shared);
+}
+
+PTX uint4 load_shared16(const void *shared)
+{
+    return *static_cast<const uint4 *>(shared);
+}
+
+PTX uint4 load_once16(const void *p)
+{
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p));
+    return v;
+}
+
+PTX void cp_async16(shared_address to, const void *from, bool real)
+{
+    int bytes = real ? 16 : 0; /* the rest is filled with zeros */
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+                 "r"(bytes)
+                 : "memory");
+}
+
+PTX void cp_async_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+template <int LEFT> PTX void cp_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+}
+
+PTX void ldmatrix_x4(uint32_t (&r)[4], shared_address row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(row)
+                 : "memory");
+}
+
+PTX void ldmatrix_x4_transposed(uint32_t (&r)[4], shared_address row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(row)
+                 : "memory");
+}
+
+PTX void mma_s8(int (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+                 "{%8,%9}, {%0,%1,%2,%3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+PTX void mma_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+                 "{%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+PTX uint32_t pack_half2(float low, float high)
+{
+    __half2 both = __floats2half2_rn(low, high);
+    return *reinterpret_cast<uint32_t *>(&both);
+}
+
+/* Each byte plus 128 becomes the low mantissa byte of a half of 1024; minus 1152 leaves it. */
+PTX void half_of_int8(uint32_t four, uint32_t *low, uint32_t *high)
+{
+    uint32_t biased = four ^ 0x80808080u;
+    uint32_t a = __byte_perm(biased, 0x64646464u, 0x4140);
+    uint32_t b = __byte_perm(biased, 0x64646464u, 0x4342);
+    __half2 bias = __float2half2_rn(1152.0f);
+    __half2 x = __hsub2(*reinterpret_cast<__half2 *>(&a), bias);
+    __half2 y = __hsub2(*reinterpret_cast<__half2 *>(&b), bias);
+    *low = *reinterpret_cast<uint32_t *>(&x);
+    *high = *reinterpret_cast<uint32_t *>(&y);
+}
+
+/* Programmatic dependent launch: what the kernel before wrote may be read behind the first, and
+ * the kernel behind may start at the second. */
+PTX void dependency_wait()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+PTX void dependents_launch()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+PTX bool arrive_last(unsigned *counter, unsigned n)
+{
+    __threadfence();
+    unsigned before = atomicAdd(counter, 1u);
+    bool last = before + 1 == n;
+    if (last)
+        *counter = 0;
+    __threadfence();
+    return last;
+}
+
+PTX void mbarrier_init(shared_address bar, unsigned arrivals)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(arrivals) : "memory");
+}
+
+/* One thread, after it has set them up and before the block's barrier. */
+PTX void mbarrier_init_done()
+{
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+PTX void mbarrier_arrive(shared_address bar)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
+}
+
+PTX void mbarrier_expect(shared_address bar, unsigned bytes)
+{
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes)
+                 : "memory");
+}
+
+PTX void mbarrier_wait(shared_address bar, unsigned parity)
+{
+    uint32_t done = 0;
+    while (!done)
+        asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; "
+                     "selp.u32 %0, 1, 0, p;}"
+                     : "=r"(done)
+                     : "r"(bar), "r"(parity)
+                     : "memory");
+}
+
+PTX void tma_load(shared_address to, const tensor_map *map, shared_address bar, int x, int y)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4}], [%2];" ::"r"(to),
+                 "l"(map), "r"(bar), "r"(x), "r"(y)
+                 : "memory");
+}
+
+PTX void wgmma_fence()
+{
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+PTX void wgmma_commit()
+{
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+template <int LEFT> PTX void wgmma_wait()
+{
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
+}
+
+#define D8(i)                                                                                      \
+    "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]),    \
+        "+r"(d[i + 6]), "+r"(d[i + 7])
+
+PTX void wgmma_s8_n128(int (&d)[64], uint64_t a, uint64_t b)
+{
+    asm volatile("{.reg .pred p; setp.ne.b32 p, 1, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 "
+                 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
+                 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+                 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
+                 "%64, %65, p;}"
+                 : D8(0), D8(8), D8(16), D8(24), D8(32), D8(40), D8(48), D8(56)
+                 : "l"(a), "l"(b));
+}
+#undef D8
+
+/* What the copy engine needs to know of an int8 matrix [rows][k]: boxes of box_rows x box_k in
+ * the 128-byte swizzle, zeros beyond its edges. A cudaError_t. */
+static inline int tensor_map_of(tensor_map *m, const int8_t *base, int k, int rows, int box_k,
+                                int box_rows)
+{
+    typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
+                                  const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                                  const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                                  CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+    void *found = NULL;
+    cudaDriverEntryPointQueryResult result;
+    cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
+                                                         cudaEnableDefault, &result);
+    if (error != cudaSuccess || !found)
+        return error != cudaSuccess ? (int)error : (int)cudaErrorNotSupported;
+    cuuint64_t size[2] = {(cuuint64_t)k, (cuuint64_t)rows};
+    cuuint64_t stride[1] = {(cuuint64_t)k};
+    cuuint32_t box[2] = {(cuuint32_t)box_k, (cuuint32_t)box_rows};
+    cuuint32_t step[2] = {1, 1};
+    CUresult done = reinterpret_cast<encode_fn>(found)(
+        m, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<int8_t *>(base), size, stride, box, step,
+        CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+        CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return done == CUDA_SUCCESS ? 0 : (int)cudaErrorInvalidValue;
+}
+
+template <int N> PTX void registers_more()
+{
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
+}
+
+template <int N> PTX void registers_less()
+{
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
+}
+#undef PTX
+#endif
+
+/* A K-major operand in shared memory: rows of 128 bytes in the 128-byte swizzle, groups of eight
+ * rows 1024 bytes apart (PTX ISA, "Shared Memory Matrix Layout" and "Matrix Descriptor"). */
+static __device__ inline uint64_t wgmma_descriptor(shared_address a)
+{
+    return (uint64_t)((a & 0x3ffff) >> 4) | 1ull << 16 | (uint64_t)(1024 >> 4) << 32 | 1ull << 62;
+}
+
+#endif

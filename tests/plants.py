@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Bugs planted in the real kernels, one at a time; each has to be caught under tests/simt.
+
+Aim: to know that a green run of the emulated kernels means something. A plant replaces one piece
+of text of one file; the kernel is compiled with it, linked with the objects of a build, and run
+through the cases of tests/ops_test.c. A plant whose text is no longer there fails as well.
+  tests/plants.py --build build       needs the presets cpu, asan and tsan built
+"""
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FLAGS = ("-std=c++17 -g -O1 -D_GNU_SOURCE -DWITH_CUDA -Wno-unknown-pragmas "
+         "-ffp-contract=off").split()
+SANITIZE = {"cpu": [], "asan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
+WRONG = r"FAILED|Failure!"
+RACE = r"data race"
+OVERFLOW = r"heap-buffer-overflow"
+
+# name, file, what is there, what is planted, kernel of the table, preset, what must be reported
+PLANTS = [
+    ("missing barrier in the main loop", "linear_tile.cu",
+     "        __syncthreads(); /* the stage is here", "        /* the stage is here",
+     "tile 64", "cpu", WRONG),
+    ("the same, by the race detector", "linear_tile.cu",
+     "        __syncthreads(); /* the stage is here", "        /* the stage is here",
+     "tile 64", "tsan", RACE),
+    ("wait_group one too loose", "linear_tile.cu",
+     "cp_async_wait<T::stages - 2>();", "cp_async_wait<T::stages - 1>();",
+     "tile 64", "cpu", WRONG),
+    ("rows not checked on the way in", "linear_tile.cu",
+     "bool real = from0 + r < limit && k0 + 16 * c < k;", "bool real = k0 + 16 * c < k;",
+     "tile 64", "asan", OVERFLOW),
+    ("rows not checked on the way out", "linear_tile.cu",
+     "            if (row >= p.rows)\n                continue;", "",
+     "tile 64", "asan", OVERFLOW),
+    ("fragments read by another permutation", "linear_tile.cu",
+     "ldmatrix_x4(a[i], x + (shared_address)place(t.warp_row + 16 * i + lane % 16,\n"
+     "                                                        2 * step + lane / 16));",
+     "ldmatrix_x4(a[i], x + (shared_address)(DEPTH * (t.warp_row + 16 * i + lane % 16) +\n"
+     "                                       16 * (2 * step + lane / 16)));",
+     "tile 64", "cpu", WRONG),
+    ("a slot beyond the last", "linear_tile.cu",
+     "(next - first) % T::stages", "(next - first)",
+     "tile 64", "cpu", r"shared address out of range"),
+    ("partial sums told of before they are there", "linear_tile.cu",
+     "    __syncthreads();\n    if (threadIdx.x == 0)\n        last = arrive_last",
+     "    if (threadIdx.x == 0)\n        last = arrive_last",
+     "tile 64", "tsan", RACE),
+    ("a copy from an unaligned row", "linear.cu",
+     '{"tile 64", linear_tile_small, NUM_Q8, 80, ANY_SM, 1, 191, 16}',
+     '{"tile 64", linear_tile_small, NUM_Q8, 80, ANY_SM, 1, 191, 1}',
+     "tile 64", "cpu", r"not 16-byte aligned"),
+    ("two blocks write the same rows", "linear_tile.cu",
+     "t.row0 = (int)blockIdx.x * T::rows;", "t.row0 = (int)blockIdx.x / 2 * T::rows;",
+     "tile 64", "tsan", RACE),
+    ("a phase that never turns", "linear_wgmma.cu",
+     "mbarrier_wait(r.full + (shared_address)(8 * slot), (unsigned)(stage / SLOTS) & 1);",
+     "mbarrier_wait(r.full + (shared_address)(8 * slot), 0);",
+     "wgmma", "cpu", WRONG + "|deadlock"),
+    ("a slot that is never given back", "linear_wgmma.cu",
+     "if (stage > 0 && speaks)", "if (stage < 0 && speaks)",
+     "wgmma", "cpu", r"deadlock"),
+    ("a slot given back while wgmma reads it", "linear_wgmma.cu",
+     "        wgmma_wait<1>();\n        if (stage > 0 && speaks)\n"
+     "            mbarrier_arrive(r.empty + (shared_address)(8 * ((stage - 1) % SLOTS)));",
+     "        if (speaks)\n"
+     "            mbarrier_arrive(r.empty + (shared_address)(8 * (stage % SLOTS)));\n"
+     "        wgmma_wait<1>();",
+     "wgmma", "cpu", WRONG),
+    ("fewer bytes expected than come", "linear_wgmma.cu",
+     "mbarrier_expect(full, 2 * SLOT_BYTES);", "mbarrier_expect(full, SLOT_BYTES);",
+     "wgmma", "cpu", WRONG + "|deadlock|more arrivals"),
+    ("a descriptor that steps too far", "linear_wgmma.cu",
+     "wgmma_descriptor(x + (shared_address)k),", "wgmma_descriptor(x + (shared_address)(2 * k)),",
+     "wgmma", "cpu", WRONG + "|out of range"),
+    ("mbarriers used before all know them", "linear_wgmma.cu",
+     "    __syncthreads();\n    dependency_wait();", "    dependency_wait();",
+     "wgmma", "cpu", r"not initialized"),
+    ("missing barrier before the sum over warps", "linear_skinny.cu",
+     "    __syncthreads();\n    dependents_launch();", "    dependents_launch();",
+     "skinny", "cpu", WRONG),
+    ("the same, by the race detector", "linear_skinny.cu",
+     "    __syncthreads();\n    dependents_launch();", "    dependents_launch();",
+     "skinny", "tsan", RACE),
+    ("a collective in a branch", "linear_skinny.cu",
+     "if (step >= weights.steps)\n                continue;",
+     "if (step >= weights.steps || row0 + g >= p.rows)\n                continue;",
+     "skinny", "cpu", r"different collectives|deadlock"),
+    ("channels not checked", "linear_skinny.cu",
+     "channel + 8 < w.n ? channel + 8 : w.n - 1", "channel + 8",
+     "skinny", "asan", OVERFLOW),
+    # Nothing planted: nothing may be reported.
+    ("control", "linear_tile.cu", "enum {", "enum {", "tile 64", "cpu", None),
+    ("control", "linear_wgmma.cu", "enum {", "enum {", "wgmma", "asan", None),
+    ("control", "linear_skinny.cu", "enum {", "enum {", "skinny", "tsan", None),
+    ("a reduction's second barrier", "device.cuh",
+     "        sum += part[i];\n    __syncthreads();", "        sum += part[i];",
+     "", "tsan", RACE),
+]
+
+
+def compile_objects(folder, preset):
+    """The kernels of the folder's tree; headers there shadow the project's."""
+    objects = []
+    for source in sorted((folder / "kernels").glob("*.cu")):
+        target = folder / (source.stem + ".o")
+        subprocess.run(["g++", *FLAGS, *SANITIZE[preset], f"-I{ROOT}/tests/simt", f"-I{folder}",
+                        f"-I{ROOT}", "-x", "c++", "-c", str(source), "-o", str(target)],
+                       check=True)
+        objects.append(target)
+    return objects
+
+
+def plant(row, build):
+    name, file, old, new, kernel, preset, report = row
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        (folder / "kernels").mkdir()
+        text = (ROOT / "kernels" / file).read_text()
+        if text.count(old) != 1:
+            return f"its text stands {text.count(old)} times in {file}"
+        wanted = [file] if file.endswith(".cu") else ["rows.cu"]
+        for each in wanted:
+            shutil.copy(ROOT / "kernels" / each, folder / "kernels")
+        for header in (ROOT / "kernels").glob("*.cuh"):
+            shutil.copy(header, folder / "kernels")
+        (folder / "kernels" / file).write_text(text.replace(old, new))
+        objects = compile_objects(folder, preset)
+        tests = build / preset / "CMakeFiles" / "ops_simt.dir" / "tests" / "ops_test.c.o"
+        program = folder / "planted"
+        subprocess.run(["g++", *SANITIZE[preset], *map(str, objects), str(tests),
+                        str(build / preset / "libsimt.a"), "-lcmocka", "-lcjson", "-lutf8proc",
+                        "-lpcre2-8", "-lpthread", "-lm", "-o", str(program)], check=True)
+        env = dict(os.environ, FIRSTLIGHT_BACKEND="cuda", SIMT_SM="90",
+                   CMOCKA_TEST_ABORT="0", TSAN_OPTIONS="halt_on_error=1", ASAN_OPTIONS="")
+        if kernel:
+            env["FIRSTLIGHT_LINEAR"] = kernel
+        run = subprocess.run([str(program)], env=env, capture_output=True, text=True,
+                             errors="replace", timeout=300)
+        if report is None:
+            return None if run.returncode == 0 else "reported without a plant"
+        if run.returncode == 0:
+            return "not caught"
+        if not re.search(report, run.stdout + run.stderr):
+            return f"caught otherwise than by {report}: {(run.stdout + run.stderr)[-300:]}"
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
+    parser.add_argument("--only", default="", help="plants whose name holds this")
+    args = parser.parse_args()
+    caught = missed = 0
+    for row in PLANTS:
+        if args.only not in row[0]:
+            continue
+        started = time.monotonic()
+        fault = plant(row, args.build)
+        caught += fault is None
+        missed += fault is not None
+        how = fault or ("nothing reported" if row[6] is None else "caught")
+        print(f"{row[5]:5} {row[1]:17} {row[0]:45} {how} ({time.monotonic() - started:.1f} s)",
+              flush=True)
+    print(f"[  PASSED  ] {caught} test(s).")
+    if missed:
+        print(f"[  FAILED  ] {missed} test(s).")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
