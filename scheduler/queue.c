@@ -16,7 +16,10 @@
  * account is least; then it grows by at most P at once, and until it is chosen again by the
  * answers of its running requests, at most S * A. So every account of those who wait lies
  * within [least, least + U]: of two clients that wait all the time neither is ever more than
- * U ahead, and in no span of time is one served more than 2 * U more than the other.
+ * U ahead, and in no span of time is one served more than 2 * U more than the other. Of one
+ * that waits all the time and another that comes and goes, the other is served at most 3 * U
+ * more: what ran before it joined is at most U, it joins at least or above, and is chosen only
+ * at least.
  *
  * A client's requests wait on two lists, prompts that are long and those that are not, each
  * in the order of before(): so short ones pass long ones without anybody looking past them. */

@@ -49,7 +49,7 @@ static inline void sim_choose_traffic(struct sim_world *w, uint64_t *rng)
     w->gap_ns = w->row_ns * (uint64_t)SIM_ONE_OF(rng, 3, 10, 30, 100, 300);
     w->leavers = sim_draw(rng, 3) * 8;
     if (w->fair)
-        w->gap_ns = w->row_ns / 2;
+        w->gap_ns = w->row_ns * (uint64_t)SIM_ONE_OF(rng, 2, 5, 10);
 }
 
 static inline void sim_choose_limits(struct sim_world *w, uint64_t *rng)
