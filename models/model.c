@@ -438,6 +438,64 @@ enum status model_inspect(struct model_info *out, const char *path, char *err, s
     return s;
 }
 
+/* A backend that only says how much it has. */
+struct assumed {
+    struct ops ops;
+    size_t bytes_free;
+};
+
+static size_t assumed_free(struct ops *o)
+{
+    return CONTAINER_OF(o, struct assumed, ops)->bytes_free;
+}
+
+static enum status plan_all(struct model *m, const struct model_options *opt,
+                            const struct complaint *c)
+{
+    struct weights *w = NULL;
+    struct load_item *items = NULL;
+    size_t n_items;
+    enum status s = prepare(m, opt, c);
+    if (!s)
+        s = weights_open(&w, opt->path, c->text, c->size);
+    if (!s)
+        s = llama_bind(&m->llama, w, &items, &n_items, c->text, c->size);
+    if (!s)
+        s = plan_blocks(m, opt, c);
+    free(items);
+    weights_close(w);
+    return s;
+}
+
+enum status model_plan(struct model_memory *out, struct model_info *info,
+                       const struct model_options *opt, const char *backend, size_t bytes_free,
+                       char *err, size_t err_size)
+{
+    const struct complaint c = complaint_in("model", err, err_size);
+    struct assumed has = {.ops = {.name = backend, .bytes_free = assumed_free},
+                          .bytes_free = bytes_free};
+    struct memory scratch = {0};
+    struct model *m = calloc(1, sizeof(*m));
+    if (!m)
+        return complain(&c, E_NOMEM, "no memory");
+    m->ops = &has.ops;
+    enum status s = plan_all(m, opt, &c);
+    if (s == OK) {
+        *info = m->llama.config.info;
+        llama_take_scratch(&m->llama, &scratch, m->rows_max, m->seqs_max);
+        *out = (struct model_memory){
+            .weights = (size_t)info->weight_bytes,
+            .scratch = scratch.bytes,
+            .batch = m->at.total * sizeof(int32_t),
+            .cache = (size_t)info->n_blocks * BLOCK_TOKENS * llama_kv_token_bytes(&m->llama),
+        };
+        out->free = bytes_free - out->weights - out->scratch - out->batch - out->cache;
+    }
+    llama_free(&m->llama);
+    free(m);
+    return s;
+}
+
 /* --- the step --- */
 
 static void check_rows(const struct model *m, const struct model_batch *b, int32_t seq)

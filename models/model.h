@@ -90,6 +90,19 @@ enum status model_inspect(struct model_info *out, const char *path, char *err,
 enum status model_check(const char *path, model_progress_fn progress, void *arg, char *err,
                         size_t err_size) MUST_CHECK;
 
+/* What model_open() would take of a backend of this name with bytes_free, worked out by the
+ * same code without one. info is as after an opening. */
+struct model_memory {
+    size_t weights;
+    size_t scratch; /* activations of the largest step */
+    size_t batch;   /* what goes up with each step, once more on the host */
+    size_t cache;   /* keys and values */
+    size_t free;    /* what is left */
+};
+enum status model_plan(struct model_memory *out, struct model_info *info,
+                       const struct model_options *opt, const char *backend, size_t bytes_free,
+                       char *err, size_t err_size) MUST_CHECK;
+
 /* ops stays owned by the caller and must outlive the model. */
 enum status model_open(struct model **out, const struct model_options *opt, struct ops *ops,
                        char *err, size_t err_size) MUST_CHECK;

@@ -42,6 +42,22 @@ struct blocks {
     int32_t *bucket;     /* [bucket_mask + 1] first block of each chain */
 };
 
+static int32_t buckets_for(int32_t n_blocks)
+{
+    int32_t n = 2;
+    while (n < 2 * n_blocks)
+        n *= 2;
+    return n;
+}
+
+size_t blocks_bytes(int32_t n_blocks, int32_t block_tokens)
+{
+    size_t n = (size_t)n_blocks;
+    return sizeof(struct blocks) + (n + 1) * sizeof(struct block) +
+           n * (size_t)block_tokens * sizeof(int32_t) +
+           (size_t)buckets_for(n_blocks) * sizeof(int32_t);
+}
+
 enum status blocks_open(struct blocks **out, int32_t n_blocks, int32_t block_tokens)
 {
     size_t cells;
@@ -52,9 +68,7 @@ enum status blocks_open(struct blocks **out, int32_t n_blocks, int32_t block_tok
     struct blocks *b = calloc(1, sizeof(*b));
     if (!b)
         return E_NOMEM;
-    int32_t n_buckets = 2;
-    while (n_buckets < 2 * n_blocks)
-        n_buckets *= 2;
+    int32_t n_buckets = buckets_for(n_blocks);
     b->block = calloc((size_t)n_blocks + 1, sizeof(*b->block));
     b->tokens = calloc(cells, sizeof(*b->tokens));
     b->bucket = calloc((size_t)n_buckets, sizeof(*b->bucket));

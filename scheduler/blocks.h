@@ -19,6 +19,8 @@ struct prefix {
 
 enum status blocks_open(struct blocks **out, int32_t n_blocks, int32_t block_tokens) MUST_CHECK;
 void blocks_close(struct blocks *b);
+/* What opening takes. */
+size_t blocks_bytes(int32_t n_blocks, int32_t block_tokens);
 
 /* Extends at by as many blocks as are known to follow it, within tokens[0..n), which
  * begin where at ends. Takes a reference on each, writes them to table, returns how

@@ -26,6 +26,24 @@ enum { LONG_STEPS = 4 /* a prompt of more steps than this is long */ };
 
 /* The plan: memory. */
 
+static struct step_size size_of(const struct model_info *info, const struct sched_options *opt)
+{
+    return (struct step_size){
+        .rows_max = opt->step_rows_max,
+        .seqs_max = min32(opt->step_seqs_max, opt->step_rows_max),
+        .picks_max = opt->step_seqs_max,
+        .stride_max = (int32_t)(req_capacity(info) - 1) / info->block_tokens + 1,
+    };
+}
+
+size_t plan_bytes(const struct model_info *info, const struct sched_options *opt)
+{
+    const struct step_size size = size_of(info, opt);
+    return sizeof(struct plan) + blocks_bytes(info->n_blocks, info->block_tokens) +
+           PLAN_STEPS * step_bytes(&size) + queue_bytes(opt->live_max) +
+           (size_t)opt->live_max * sizeof(struct sched_req *);
+}
+
 enum status plan_open(struct plan **out, const struct model_info *info,
                       const struct sched_options *opt)
 {
@@ -49,12 +67,7 @@ enum status plan_open(struct plan **out, const struct model_info *info,
     p->stats.ttft_scale = 1;
 
     p->picks_max = opt->step_seqs_max;
-    const struct step_size size = {
-        .rows_max = p->rows_max,
-        .seqs_max = p->running_max,
-        .picks_max = p->picks_max,
-        .stride_max = (int32_t)(req_capacity(info) - 1) / info->block_tokens + 1,
-    };
+    const struct step_size size = size_of(info, opt);
     enum status err = blocks_open(&p->blocks, info->n_blocks, info->block_tokens);
     for (int32_t i = 0; i < PLAN_STEPS && !err; i++)
         err = step_open(&p->step[i], &size);

@@ -22,6 +22,8 @@ struct plan;
 enum status plan_open(struct plan **out, const struct model_info *info,
                       const struct sched_options *opt) MUST_CHECK;
 void plan_close(struct plan *p);
+/* What opening takes. */
+size_t plan_bytes(const struct model_info *info, const struct sched_options *opt);
 
 /* r->timing.submitted_ns is when it came. */
 void plan_add(struct plan *p, struct sched_req *r);

@@ -43,6 +43,21 @@ static int32_t chain_of(const struct queue *q, uint64_t id)
     return (int32_t)(h >> 32 & (uint64_t)q->bucket_mask);
 }
 
+static int32_t chains_for(int32_t n_clients)
+{
+    int32_t n = 2;
+    while (n < n_clients)
+        n *= 2;
+    return n;
+}
+
+size_t queue_bytes(int32_t live_max)
+{
+    int32_t n = live_max * CLIENTS_PER_REQUEST;
+    return (size_t)n * (sizeof(struct client) + sizeof(struct client *)) +
+           (size_t)chains_for(n) * sizeof(int32_t);
+}
+
 enum status queue_open(struct queue *q, int32_t live_max)
 {
     *q = (struct queue){0};
@@ -51,10 +66,8 @@ enum status queue_open(struct queue *q, int32_t live_max)
     link_init(&q->returned);
     if (live_max > INT32_MAX / 8)
         return E_INVALID;
-    int32_t n_buckets = 2;
     q->n_max = live_max * CLIENTS_PER_REQUEST;
-    while (n_buckets < q->n_max)
-        n_buckets *= 2;
+    int32_t n_buckets = chains_for(q->n_max);
     q->bucket_mask = n_buckets - 1;
     q->client = calloc((size_t)q->n_max, sizeof(*q->client));
     q->bucket = calloc((size_t)n_buckets, sizeof(*q->bucket));

@@ -29,6 +29,7 @@ struct queue {
 
 enum status queue_open(struct queue *q, int32_t live_max) MUST_CHECK;
 void queue_close(struct queue *q);
+size_t queue_bytes(int32_t live_max); /* what opening takes */
 
 /* A newcomer, whose is_long, start_by and n_left are set. */
 void queue_add(struct queue *q, struct sched_req *r);

@@ -310,6 +310,18 @@ fail:
     return err;
 }
 
+size_t sched_bytes(const struct model_info *info, const struct sched_options *opt)
+{
+    return sizeof(struct sched) + (size_t)opt->step_seqs_max * sizeof(struct picked) +
+           plan_bytes(info, opt);
+}
+
+size_t sched_request_bytes(const struct model_info *info, int32_t n_tokens)
+{
+    int32_t n_table = (n_tokens - 1) / info->block_tokens + 1;
+    return sizeof(struct sched_req) + (size_t)(n_tokens + n_table) * sizeof(int32_t);
+}
+
 void sched_close(struct sched *s)
 {
     if (!s)

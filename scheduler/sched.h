@@ -15,6 +15,7 @@
  * Cancelling changes how it finishes, not whether: memory is given back at release
  * and nowhere else. */
 struct model;
+struct model_info;
 struct sched;
 struct sched_req;
 
@@ -76,6 +77,10 @@ typedef void (*sched_wake_fn)(void *arg);
  * sched_close(), and must outlive s. */
 enum status sched_open(struct sched **out, struct model *m, const struct sched_options *opt,
                        sched_wake_fn wake, void *wake_arg) MUST_CHECK;
+/* What it takes of the host, all of it at opening. */
+size_t sched_bytes(const struct model_info *info, const struct sched_options *opt);
+/* What one request takes, of n_tokens at most, without penalties, lists and logprobs. */
+size_t sched_request_bytes(const struct model_info *info, int32_t n_tokens);
 /* Every request must have been released. Joins the thread. NULL is fine. */
 void sched_close(struct sched *s);
 

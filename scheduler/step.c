@@ -27,6 +27,15 @@ enum status step_open(struct step *s, const struct step_size *size)
     return all ? OK : E_NOMEM;
 }
 
+size_t step_bytes(const struct step_size *size)
+{
+    size_t n_seqs = (size_t)size->seqs_max;
+    return n_seqs * sizeof(struct step_seq) +
+           (2 * (size_t)size->rows_max + n_seqs + 1 + n_seqs * (size_t)size->stride_max) *
+               sizeof(int32_t) +
+           (size_t)size->picks_max * sizeof(struct pick);
+}
+
 void step_close(struct step *s)
 {
     free(s->pick);

@@ -42,7 +42,8 @@ struct step_size {
 };
 
 enum status step_open(struct step *s, const struct step_size *size) MUST_CHECK;
-void step_close(struct step *s); /* half-built and zeroed are fine */
+size_t step_bytes(const struct step_size *size); /* what opening takes */
+void step_close(struct step *s);                 /* half-built and zeroed are fine */
 
 void step_begin(struct step *s, uint64_t number, int32_t stride);
 /* Appends the r->n_step rows of r. */

@@ -1,5 +1,6 @@
 /* Aim: opening a scheduler and submitting to it fail cleanly wherever memory or a thread is
- * refused: the right status, nothing leaked, and the next try works. The floor's sources are
+ * refused: the right status, nothing leaked, the next try works, and what is taken is what
+ * was foretold. The floor's sources are
  * compiled into this program with their allocations counted. Negative space: the n-th
  * allocation for every n up to success; and after the opening the engine asks for none. */
 #include <pthread.h>
@@ -13,10 +14,12 @@
 
 static int32_t n_allowed;
 static int32_t n_asked;
+static size_t bytes_asked;
 
 static void *counted_calloc(size_t n, size_t size)
 {
     n_asked++;
+    bytes_asked += n * size;
     return n_allowed-- > 0 ? calloc(n, size) : NULL;
 }
 
@@ -81,12 +84,14 @@ static void test_nth_allocation(void **state)
     int32_t n = 0;
     for (;; n++) {
         n_allowed = n;
+        bytes_asked = 0;
         if (sched_open(&s, m, &options, no_wake, NULL) == OK)
             break;
         assert_null(s);
         assert_true(n < 100);
     }
     assert_true(n > 10);
+    assert_int_equal(bytes_asked, sched_bytes(model_info(m), &options));
     n_allowed = 0;
     assert_int_equal(sched_submit(s, &params, prompt, 5, NULL, &r), E_NOMEM);
     assert_null(r);
