@@ -28,6 +28,9 @@ if(cmocka_FOUND)
   foreach(call SSL_new BIO_new SSL_read_ex SSL_write_ex SSL_shutdown)
     target_link_options(tls_fault_test PRIVATE LINKER:--wrap=${call})
   endforeach()
+  # And here malloc is counted.
+  target_link_options(steps_memory_test PRIVATE
+                      LINKER:--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free)
 else()
   message(STATUS "cmocka not found: unit tests are not built (tests/run.sh installs it)")
 endif()
