@@ -21,8 +21,9 @@
 
 enum { LONG_STEPS = 4 /* a prompt of more steps than this is long */ };
 
-/* How much one request moves the factor between predicted and actual time. */
-#define TTFT_LEARN 32.0
+/* Over about so many requests predictions are compared with what they became. */
+#define TTFT_SAMPLES  64.0
+#define TTFT_PRIOR_NS 1e7
 
 /* The plan: memory. */
 
@@ -65,6 +66,8 @@ enum status plan_open(struct plan **out, const struct model_info *info,
     p->running_max = min32(opt->step_seqs_max, opt->step_rows_max);
     p->live_max = opt->live_max;
     p->stats.ttft_scale = 1;
+    p->guessed = TTFT_PRIOR_NS;
+    p->became = TTFT_PRIOR_NS;
 
     p->picks_max = opt->step_seqs_max;
     const struct step_size size = size_of(info, opt);
@@ -116,6 +119,7 @@ static void enqueue(struct plan *p, struct sched_req *r)
     r->slo_ns = r->params.ttft_slo_ns ? r->params.ttft_slo_ns : p->slo_ns;
     r->has_wish = r->slo_ns > 0;
     r->predicted_ns = cost_ttft(plan_stats(p), r->n_left);
+    r->guessed_ns = (double)r->predicted_ns / p->stats.ttft_scale;
     r->start_by = came + QUEUE_PATIENCE_NS;
     if (r->has_wish) {
         uint64_t own_ns = (uint64_t)cost_prompt(&p->cost, r->n - r->n_left, r->n_left);
@@ -346,8 +350,9 @@ static void judge_prediction(struct plan *p, const struct sched_req *r, uint64_t
     s->ttft_predicted_ns += predicted;
     s->ttft_actual_ns += actual;
     s->ttft_error_ns += actual > predicted ? actual - predicted : predicted - actual;
-    double ratio = fmin(4, fmax(0.25, (double)actual / (double)predicted));
-    s->ttft_scale = fmin(8, fmax(0.125, s->ttft_scale * (1 + (ratio - 1) / TTFT_LEARN)));
+    p->guessed += (r->guessed_ns - p->guessed) / TTFT_SAMPLES;
+    p->became += ((double)actual - p->became) / TTFT_SAMPLES;
+    s->ttft_scale = fmin(8, fmax(0.125, p->became / p->guessed));
 }
 
 static void accept(struct plan *p, struct sched_req *r, const struct picked *picked, uint64_t now)

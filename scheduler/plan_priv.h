@@ -33,6 +33,8 @@ struct plan {
     uint64_t slo_ns; /* of requests that bring none */
     struct due due;
     struct cost cost;
+    double guessed; /* mean time to the first token as guessed, */
+    double became;  /* and as it became */
     struct sched_stats stats;
     uint64_t left_ns; /* when somebody last left a queue that was not empty, or 0 */
 

@@ -53,6 +53,7 @@ struct sched_req {
     int32_t n_left;           /* prompt tokens to compute, as known when it came to wait */
     uint64_t slo_ns;          /* from submit to the first token, 0: none */
     uint64_t start_by;        /* latest start that meets the objective; the order of waiting */
+    double guessed_ns;        /* the same before what was learned of such guesses */
     uint64_t predicted_ns;    /* from submit to the first token, when it came */
     struct prefix prefix;     /* names the sealed blocks table[0 .. n_sealed) */
     struct sched_timing timing;
