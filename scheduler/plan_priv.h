@@ -36,6 +36,7 @@ struct plan {
     double guessed; /* mean time to the first token as guessed, */
     double became;  /* and as it became */
     struct sched_stats stats;
+    int32_t n_leaves; /* averaged in stats.leave_ns */
     uint64_t left_ns; /* when somebody last left a queue that was not empty, or 0 */
 
     /* The first in the queue lacked so many blocks: not tried again before there are. */

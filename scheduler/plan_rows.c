@@ -203,8 +203,8 @@ static void count_leaving(struct plan *p, uint64_t now)
     struct sched_stats *s = &p->stats;
     if (p->left_ns) {
         int64_t more = (int64_t)(now - p->left_ns) - (int64_t)s->leave_ns;
-        s->leave_ns = s->leave_ns ? (uint64_t)((int64_t)s->leave_ns + more / LEAVE_SAMPLES)
-                                  : now - p->left_ns;
+        p->n_leaves = min32(p->n_leaves + 1, LEAVE_SAMPLES);
+        s->leave_ns = (uint64_t)((int64_t)s->leave_ns + more / p->n_leaves);
     }
     p->left_ns = p->queue.n_waiting > 0 ? now : 0;
 }
