@@ -148,6 +148,7 @@ static enum status plan_blocks(struct model *m, const struct model_options *opt,
     struct memory count = {0};
     struct model_info *f = &m->llama.config.info;
     size_t all = m->ops->bytes_free(m->ops);
+    all = opt->memory_max && opt->memory_max < all ? opt->memory_max : all;
     take_fixed(m, &count);
     if (count.status || count.bytes > all)
         return complain(c, E_NOMEM, "needs %.1f MiB for weights and scratch, %.1f MiB are free",

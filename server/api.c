@@ -223,19 +223,22 @@ static void on_version(struct call *k)
 static void on_metrics(struct call *k)
 {
     const struct api *a = k->api;
-    const struct served *m = &a->env->registry->model[0];
+    const struct registry *r = a->env->registry;
     struct buf body = {0};
     struct metrics_view view = {
-        .model = m->names.name[0],
+        .n_models = r->n,
         .kv_numbers = a->options->kv == NUMBERS_F32 ? "f32" : "q8",
-        .backend = m->sched ? m->backend : options_backend(a->options),
+        .backend = r->model[0].sched ? r->model[0].backend : options_backend(a->options),
         .prefix_cache = !a->options->no_prefix_cache,
         .draining = a->health == HEALTH_LEAVING,
         .connections = conn_set_count(a->conns),
         .queue_limit = a->env->live_max,
     };
-    if (m->sched)
-        sched_stats(m->sched, &view.sched);
+    for (int32_t i = 0; i < r->n; i++) {
+        view.model[i].name = r->model[i].names.name[0];
+        if (r->model[i].sched)
+            sched_stats(r->model[i].sched, &view.model[i].sched);
+    }
     metrics_write(&body, a->env->metrics, &view);
     send_text(k, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
 }
@@ -298,6 +301,7 @@ static const struct route routes[] = {
 };
 
 /* Each with its own method and with any other, and what has no route: none goes uncounted. */
+static_assert((int)METRIC_MODELS_MAX == (int)REGISTRY_MAX, "the metrics hold every model");
 static_assert(2 * ARRAY_LEN(routes) + 1 <= METRIC_HANDLERS_MAX, "the metrics hold every route");
 
 /* HEAD is a GET whose body the connection leaves out. */

@@ -45,7 +45,7 @@ static void release(struct branch *b)
 
 static void count_tokens(struct branch *b, int32_t n)
 {
-    struct metrics *m = b->metrics;
+    struct model_metrics *m = b->metrics;
     uint64_t now = now_ns();
     if (n == 0)
         return;

@@ -11,7 +11,7 @@
 struct branch {
     struct stream *stream; /* whose; not looked into here */
     struct sched *sched;
-    struct metrics *metrics;
+    struct model_metrics *metrics;
     const struct gen_request *gen;
     const struct prompt_ids *prompt;
     struct choice *choice;

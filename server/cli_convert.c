@@ -32,7 +32,7 @@ static enum status convert(const struct options *o, struct bars *b, char *err, s
 {
     struct ops *ops = NULL;
     const struct ops_options how = {.backend = "cpu", .threads = o->threads};
-    const struct convert_options opt = {.src = o->model,
+    const struct convert_options opt = {.src = o->models.item[0],
                                         .dst = o->dst,
                                         .tokenizer = o->tokenizer[0] ? o->tokenizer : NULL,
                                         .acts = (enum model_acts)o->activations,
@@ -58,6 +58,6 @@ int cli_convert(const struct options *o)
         (void)fprintf(stderr, "firstlight: %s\n", err[0] ? err : status_text(s));
         return 1;
     }
-    (void)printf("%s is %s in int8\n", o->dst, o->model);
+    (void)printf("%s is %s in int8\n", o->dst, o->models.item[0]);
     return 0;
 }

@@ -150,42 +150,49 @@ static void print_notes(const struct model *m)
 }
 
 /* The whole model, to see what its products read. */
-static enum status probe(struct served *m, const struct options *o, char *err, size_t err_size)
+static enum status probe(struct registry *r, const struct options *o, char *err, size_t err_size)
 {
     struct progress bar;
     progress_start(&bar, "loading");
-    enum status s = served_load(m, o, progress_update, &bar, err, err_size);
+    enum status s = registry_load(r, o, progress_update, &bar, err, err_size);
     progress_end(&bar);
     if (s == OK)
-        print_notes(m->model);
+        print_notes(r->model[0].model);
     return s;
+}
+
+static enum status print_all(struct registry *r, const struct options *o, char *err,
+                             size_t err_size)
+{
+    const struct served *m = &r->model[0];
+    struct machine has;
+    enum status s = o->check ? check_all(m, o->chat_template, err, err_size) : OK;
+    if (s)
+        return s;
+    line("model", m->path);
+    if (o->check)
+        line("checked", "all tensors are there and finite, tokenizer and template parse");
+    line("served as", m->names.name[0]);
+    print_shape(&m->info);
+    s = print_text_side(m, o->chat_template, err, err_size);
+    if (s == OK)
+        s = machine_look(&has, o, err, err_size);
+    if (s)
+        return s;
+    print_fit(o, &m->info, &has);
+    return o->probe ? probe(r, o, err, err_size) : OK;
 }
 
 int cli_inspect(const struct options *o)
 {
     char err[512] = "";
-    struct machine has;
-    struct served m;
-    memset(&m, 0, sizeof(m));
-    enum status s = served_inspect(&m, o, err, sizeof(err));
-    if (s)
-        return fail(err, s);
-    if (o->check)
-        s = check_all(&m, o->chat_template, err, sizeof(err));
-    if (s)
-        return fail(err, s);
-    line("model", m.path);
-    if (o->check)
-        line("checked", "all tensors are there and finite, tokenizer and template parse");
-    line("served as", m.names.name[0]);
-    print_shape(&m.info);
-    s = print_text_side(&m, o->chat_template, err, sizeof(err));
+    struct registry *r = calloc(1, sizeof(*r));
+    if (!r)
+        return fail(err, E_NOMEM);
+    enum status s = registry_inspect(r, o, err, sizeof(err));
     if (s == OK)
-        s = machine_look(&has, o, err, sizeof(err));
-    if (s)
-        return fail(err, s);
-    print_fit(o, &m.info, &has);
-    s = o->probe ? probe(&m, o, err, sizeof(err)) : OK;
-    served_close(&m);
+        s = print_all(r, o, err, sizeof(err));
+    registry_close(r);
+    free(r);
     return s ? fail(err, s) : 0;
 }

@@ -20,7 +20,8 @@ enum { PROMPT_BYTES_MAX = 8 << 20, READ_BYTES = 4096 };
 
 struct run {
     const struct options *options;
-    struct served model;
+    struct registry registry;
+    struct served *model; /* the only one */
     struct progress progress;
     uv_loop_t loop;
     uv_async_t news;
@@ -117,7 +118,7 @@ static void print_text(struct run *r)
         return;
     if (fwrite(text->data, 1, text->n, stdout) != text->n || fflush(stdout)) {
         r->broken_pipe = true;
-        sched_cancel(r->model.sched, r->req);
+        sched_cancel(r->model->sched, r->req);
     }
     output_sent(&r->output);
 }
@@ -127,11 +128,11 @@ static void on_news(uv_async_t *handle)
     struct run *r = handle->data;
     struct sched_news news;
     /* Polled until NULL, as the contract wants; the only request is ours. */
-    while (sched_poll(r->model.sched))
+    while (sched_poll(r->model->sched))
         ;
     if (!r->req)
         return;
-    sched_read(r->model.sched, r->req, &news);
+    sched_read(r->model->sched, r->req, &news);
     for (int32_t i = 0; i < news.n; i++)
         output_token(&r->output, news.token[i], NULL);
     r->n_tokens += news.n;
@@ -143,7 +144,7 @@ static void on_news(uv_async_t *handle)
         return;
     r->finish = news.finish;
     sched_timing(r->req, &r->timing);
-    sched_release(r->model.sched, r->req);
+    sched_release(r->model->sched, r->req);
     r->req = NULL;
     uv_walk(&r->loop, close_handle, NULL);
 }
@@ -158,7 +159,7 @@ static void on_interrupt(uv_signal_t *handle, int number)
     struct run *r = handle->data;
     (void)number;
     if (r->req)
-        sched_cancel(r->model.sched, r->req);
+        sched_cancel(r->model->sched, r->req);
 }
 
 static void print_speed(const struct run *r)
@@ -178,14 +179,14 @@ static int generate(struct run *r)
     struct api_error err;
     struct sched_params params;
     memset(&err, 0, sizeof(err));
-    enum status s = prompt_encode(&prompt, &r->model, &r->request, 0, &err);
+    enum status s = prompt_encode(&prompt, r->model, &r->request, 0, &err);
     if (s)
         return fail(err.text[0] ? err.text : status_text(s));
     r->n_prompt = (int32_t)prompt.n;
-    prompt_params(&params, &r->model, &r->request, prompt.n);
-    s = output_open(&r->output, r->model.tokenizer, &r->request);
+    prompt_params(&params, r->model, &r->request, prompt.n);
+    s = output_open(&r->output, r->model->tokenizer, &r->request);
     if (s == OK)
-        s = sched_submit(r->model.sched, &params, prompt.ids, r->n_prompt, r, &r->req);
+        s = sched_submit(r->model->sched, &params, prompt.ids, r->n_prompt, r, &r->req);
     free(prompt.ids);
     if (s)
         return fail(s == E_INVALID ? "the prompt is too long for the context" : status_text(s));
@@ -215,26 +216,26 @@ static bool open_loop(struct run *r)
 
 static void close_all(struct run *r)
 {
-    sched_close(r->model.sched);
-    r->model.sched = NULL;
+    sched_close(r->model->sched);
+    r->model->sched = NULL;
     uv_walk(&r->loop, close_handle, NULL);
     (void)uv_run(&r->loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&r->loop);
     output_close(&r->output);
-    served_close(&r->model);
+    registry_close(&r->registry);
     chat_messages_free(r->messages);
     buf_free(&r->stdin_text);
 }
 
 static enum status load(struct run *r, const struct options *o, char *err, size_t err_size)
 {
-    enum status s = served_inspect(&r->model, o, err, err_size);
+    enum status s = registry_inspect(&r->registry, o, err, err_size);
     if (s)
         return s;
     progress_start(&r->progress, "loading");
-    s = served_load(&r->model, o, progress_update, &r->progress, err, err_size);
+    s = registry_load(&r->registry, o, progress_update, &r->progress, err, err_size);
     progress_end(&r->progress);
-    return s ? s : sched_open(&r->model.sched, r->model.model, &r->model.limits, wake, &r->news);
+    return s ? s : sched_open(&r->model->sched, r->model->model, &r->model->limits, wake, &r->news);
 }
 
 int cli_run(const struct options *o)
@@ -247,6 +248,7 @@ int cli_run(const struct options *o)
     one.max_seqs = 1;
     one.max_queue = 0;
     r->options = &one;
+    r->model = &r->registry.model[0];
     if (!open_loop(r)) {
         free(r);
         return fail("cannot open an event loop");

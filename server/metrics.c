@@ -60,7 +60,7 @@ void metrics_http(struct metrics *m, const struct metric_http *a)
 {
     struct metric_handler *h = find_handler(m, a->handler, a->method);
     int32_t i = 0;
-    metrics_add(m, HIST_HTTP, a->seconds);
+    metrics_add(&m->model[0], HIST_HTTP, a->seconds);
     if (!h)
         return;
     h->by_class[a->code / 100 < STATUS_CLASSES ? a->code / 100 : 0]++;
@@ -72,7 +72,7 @@ void metrics_http(struct metrics *m, const struct metric_http *a)
     h->bytes_out += a->bytes_out;
 }
 
-void metrics_add_n(struct metrics *m, enum metric_histogram which, double value, uint64_t n)
+void metrics_add_n(struct model_metrics *m, enum metric_histogram which, double value, uint64_t n)
 {
     const struct metric_scale *s = metric_scales[which];
     struct histogram *h = &m->histogram[which];
@@ -83,7 +83,7 @@ void metrics_add_n(struct metrics *m, enum metric_histogram which, double value,
     h->sum += value * (double)n;
 }
 
-void metrics_add(struct metrics *m, enum metric_histogram which, double value)
+void metrics_add(struct model_metrics *m, enum metric_histogram which, double value)
 {
     metrics_add_n(m, which, value, 1);
 }
@@ -100,7 +100,7 @@ static enum metric_phase phase_of(const struct sched_timing *t)
     return t->first_ns ? PHASE_DECODE : PHASE_PREFILL;
 }
 
-void metrics_request(struct metrics *m, enum metric_finish finish, uint64_t arrived_ns,
+void metrics_request(struct model_metrics *m, enum metric_finish finish, uint64_t arrived_ns,
                      const struct sched_timing *t, int32_t n_prompt, int32_t n_answer)
 {
     m->finished[finish]++;

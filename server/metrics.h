@@ -11,6 +11,7 @@
 
 enum {
     METRIC_BUCKETS_MAX = 24,
+    METRIC_MODELS_MAX = 8,
     METRIC_HANDLERS_MAX = 96,
     METRIC_HTTP_BOUNDS = 3,
     STATUS_CLASSES = 6,
@@ -45,7 +46,7 @@ enum metric_histogram {
     HIST_PREFILL,
     HIST_DECODE,
     HIST_INFERENCE,
-    HIST_HTTP, /* of every answer of any route */
+    HIST_HTTP, /* of every answer of any route, kept with the first model */
     METRIC_HISTOGRAMS
 };
 
@@ -64,18 +65,23 @@ struct metric_handler {
     uint64_t bytes_out;
 };
 
-struct metrics {
-    uint64_t started_ns;
-    uint64_t ready_ns; /* 0: not yet */
-    uint64_t started_unix;
+/* Of the answers of one model. */
+struct model_metrics {
     uint64_t prompt_tokens;
     uint64_t cached_tokens;
     uint64_t generation_tokens;
     uint64_t finished[METRIC_FINISHES];
     uint64_t cancelled[METRIC_PHASES];
+    struct histogram histogram[METRIC_HISTOGRAMS];
+};
+
+struct metrics {
+    uint64_t started_ns;
+    uint64_t ready_ns; /* 0: not yet */
+    uint64_t started_unix;
     uint64_t disconnects;
     uint64_t refused[API_KINDS]; /* by enum api_error_kind */
-    struct histogram histogram[METRIC_HISTOGRAMS];
+    struct model_metrics model[METRIC_MODELS_MAX];
     struct metric_handler handler[METRIC_HANDLERS_MAX];
     int32_t n_handlers;
 };
@@ -92,10 +98,13 @@ struct metric_http {
 
 /* What is known from outside at the time of a scrape. */
 struct metrics_view {
-    const char *model;        /* a served name: printable, no quotes */
-    struct sched_stats sched; /* zero while loading */
-    const char *kv_numbers;   /* "q8" */
-    const char *backend;      /* "cpu" */
+    int32_t n_models;
+    struct {
+        const char *name;         /* a served one: printable, no quotes */
+        struct sched_stats sched; /* zero while loading */
+    } model[METRIC_MODELS_MAX];   /* [n_models], in the order of struct metrics */
+    const char *kv_numbers;       /* "q8" */
+    const char *backend;          /* "cpu" */
     bool prefix_cache;
     bool draining;
     int32_t connections;
@@ -104,12 +113,12 @@ struct metrics_view {
 
 void metrics_init(struct metrics *m);
 void metrics_http(struct metrics *m, const struct metric_http *h);
-void metrics_add(struct metrics *m, enum metric_histogram which, double value);
+void metrics_add(struct model_metrics *m, enum metric_histogram which, double value);
 /* n equal values, as when several tokens came at once. */
-void metrics_add_n(struct metrics *m, enum metric_histogram which, double value, uint64_t n);
+void metrics_add_n(struct model_metrics *m, enum metric_histogram which, double value, uint64_t n);
 
 /* One answer has ended; arrived_ns is the instant the request's body was complete. */
-void metrics_request(struct metrics *m, enum metric_finish finish, uint64_t arrived_ns,
+void metrics_request(struct model_metrics *m, enum metric_finish finish, uint64_t arrived_ns,
                      const struct sched_timing *t, int32_t n_prompt, int32_t n_answer);
 
 void metrics_write(struct buf *out, const struct metrics *m, const struct metrics_view *view);

@@ -7,7 +7,7 @@
 
 /* Writing, text format 0.0.4 as prometheus_client has it: each family once with HELP and TYPE, a
  * counter under its name with _total, and for every counter and histogram the gauge _created.
- * The gauges that routers read have exactly one series. */
+ * The gauges that routers read have exactly one series per model. */
 
 enum { NAME_MAX_BYTES = 96 };
 
@@ -76,6 +76,7 @@ struct page {
     struct buf *out;
     const struct metrics *m;
     const struct metrics_view *v;
+    int32_t i; /* the model in question */
 };
 
 static void family(struct buf *out, const char *name, const char *type, const char *help)
@@ -107,13 +108,14 @@ static void write_created(struct buf *out, const char *name, size_t n, const cha
 
 static void labels_of(char out[NAME_MAX_BYTES * 4], const struct page *p)
 {
-    (void)snprintf(out, NAME_MAX_BYTES * 4, "model_name=\"%s\",engine=\"0\"", p->v->model);
+    (void)snprintf(out, NAME_MAX_BYTES * 4, "model_name=\"%s\",engine=\"0\"",
+                   p->v->model[p->i].name);
 }
 
 static void write_histogram(const struct page *p, enum metric_histogram which, const char *labels)
 {
     const struct metric_scale *s = metric_scales[which];
-    const struct histogram *h = &p->m->histogram[which];
+    const struct histogram *h = &p->m->model[p->i].histogram[which];
     const char *name = histograms[which].name;
     const char *comma = labels[0] ? "," : "";
     uint64_t n = 0;
@@ -189,7 +191,7 @@ static void count_kinds(const struct page *p, const struct kinds *k, const char 
 
 static void write_gauges(const struct page *p, const char *labels)
 {
-    const struct sched_stats *s = &p->v->sched;
+    const struct sched_stats *s = &p->v->model[p->i].sched;
     double used = s->blocks_total > 0 ? (double)s->blocks_used / s->blocks_total : 0;
     const struct plain rows[] = {
         {"vllm:num_requests_running", "gauge", "Requests being computed.", s->running},
@@ -226,8 +228,8 @@ static void write_gauges(const struct page *p, const char *labels)
 
 static void write_counters(const struct page *p, const char *labels)
 {
-    const struct sched_stats *s = &p->v->sched;
-    const struct metrics *m = p->m;
+    const struct sched_stats *s = &p->v->model[p->i].sched;
+    const struct model_metrics *m = &p->m->model[p->i];
     const struct plain rows[] = {
         {"vllm:prompt_tokens_total", "counter", "Prompt tokens of finished requests.",
          (double)m->prompt_tokens},
@@ -262,7 +264,7 @@ static void write_counters(const struct page *p, const char *labels)
 static void write_steps(const struct page *p, const char *labels)
 {
     static const char name[] = "vllm:iteration_tokens_total";
-    const struct sched_stats *s = &p->v->sched;
+    const struct sched_stats *s = &p->v->model[p->i].sched;
     uint64_t n = 0;
     family(p->out, name, "histogram", "Tokens of one step.");
     for (int32_t i = 0; i < SCHED_STEP_SIZES; i++) {
@@ -283,7 +285,7 @@ static void write_steps(const struct page *p, const char *labels)
 
 static void write_scheduler(const struct page *p, const char *labels)
 {
-    const struct sched_stats *s = &p->v->sched;
+    const struct sched_stats *s = &p->v->model[p->i].sched;
     const struct plain rows[] = {
         {"firstlight_waiting_tokens", "gauge", "Prompt tokens left to compute of the waiting.",
          (double)s->waiting_tokens},
@@ -300,6 +302,12 @@ static void write_scheduler(const struct page *p, const char *labels)
         {"firstlight_slo_met_total", "counter", "First tokens within their objective.",
          (double)s->slo_met},
         {"firstlight_slo_missed_total", "counter", "First tokens after it.", (double)s->slo_missed},
+        {"firstlight_cancels_total", "counter", "Requests cancelled while they were alive.",
+         (double)s->cancels},
+        {"firstlight_cancel_seconds_total", "counter",
+         "From these cancels to the release of their blocks.", (double)s->cancel_ns * 1e-9},
+        {"firstlight_cancel_seconds_max", "gauge", "The longest of these times.",
+         (double)s->cancel_ns_max * 1e-9},
         {"firstlight_steps_total", "counter", "Steps of the model.", (double)s->steps},
         {"firstlight_step_rows_total", "counter", "Token rows over all steps.",
          (double)s->step_rows},
@@ -328,13 +336,16 @@ static void write_own(const struct page *p)
         {"firstlight_connections", "gauge", "Open connections.", v->connections},
         {"firstlight_queue_limit", "gauge", "Requests that may be alive at once.", v->queue_limit},
     };
+    uint64_t cancelled[METRIC_PHASES] = {0};
+    for (int32_t i = 0; i < v->n_models * METRIC_PHASES; i++)
+        cancelled[i % METRIC_PHASES] += m->model[i / METRIC_PHASES].cancelled[i % METRIC_PHASES];
     write_plain(p, rows, ARRAY_LEN(rows), "");
 
     const struct kinds kinds[] = {
         {"firstlight_refused_total", "Requests answered with an error.", "reason", refusal_names,
          m->refused, API_KINDS},
         {"firstlight_cancelled_total", "Answers nobody waits for any more.", "phase", phase_names,
-         m->cancelled, METRIC_PHASES},
+         cancelled, METRIC_PHASES},
     };
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
         count_kinds(p, &kinds[i], "");
@@ -422,17 +433,61 @@ static void write_process(const struct page *p)
     write_plain(p, rows, ARRAY_LEN(rows), "");
 }
 
-void metrics_write(struct buf *out, const struct metrics *m, const struct metrics_view *view)
+static void write_model(struct buf *out, const struct metrics *m, const struct metrics_view *view,
+                        int32_t i)
 {
-    const struct page p = {.out = out, .m = m, .v = view};
+    const struct page p = {.out = out, .m = m, .v = view, .i = i};
     char labels[NAME_MAX_BYTES * 4];
     labels_of(labels, &p);
     write_gauges(&p, labels);
     write_counters(&p, labels);
-    for (int32_t i = 0; i < HIST_HTTP; i++)
-        write_histogram(&p, (enum metric_histogram)i, labels);
+    for (int32_t k = 0; k < HIST_HTTP; k++)
+        write_histogram(&p, (enum metric_histogram)k, labels);
     write_steps(&p, labels);
     write_scheduler(&p, labels);
+}
+
+/* Where the family that text begins with ends. */
+static const char *family_end(const char *text)
+{
+    const char *next = strstr(text + 1, "\n# HELP ");
+    return next ? next + 1 : text + strlen(text);
+}
+
+/* Behind its two lines of comment. */
+static const char *samples_of(const char *family)
+{
+    return strchr(strchr(family, '\n') + 1, '\n') + 1;
+}
+
+/* A family appears once: the models, whose pages have the same families in the same order, are
+ * merged family by family. */
+static void write_models(struct buf *out, const struct metrics *m, const struct metrics_view *view)
+{
+    struct buf page[METRIC_MODELS_MAX] = {{0}};
+    const char *at[METRIC_MODELS_MAX] = {NULL};
+    for (int32_t i = 0; i < view->n_models; i++) {
+        write_model(&page[i], m, view, i);
+        buf_add(&page[i], "", 1);
+        out->failed = out->failed || page[i].failed;
+        at[i] = page[i].data;
+    }
+    while (view->n_models > 0 && !out->failed && *at[0]) {
+        for (int32_t i = 0; i < view->n_models; i++) {
+            const char *end = family_end(at[i]);
+            const char *from = i == 0 ? at[i] : samples_of(at[i]);
+            buf_add(out, from, (size_t)(end - from));
+            at[i] = end;
+        }
+    }
+    for (int32_t i = 0; i < view->n_models; i++)
+        buf_free(&page[i]);
+}
+
+void metrics_write(struct buf *out, const struct metrics *m, const struct metrics_view *view)
+{
+    const struct page p = {.out = out, .m = m, .v = view};
+    write_models(out, m, view);
     write_own(&p);
     write_http(&p);
     write_process(&p);

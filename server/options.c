@@ -180,7 +180,7 @@ static bool set_choice(const struct option_row *r, void *at, const char *text)
 }
 
 /* Names end up in JSON, in header lines and in metrics labels. */
-static bool name_is_sane(const char *name, size_t n)
+bool options_name_is_sane(const char *name, size_t n)
 {
     if (n == 0 || n >= SERVED_NAME_BYTES_MAX)
         return false;
@@ -195,7 +195,7 @@ static bool set_names(struct served_names *names, const char *text)
     for (const char *name = text; name;) {
         const char *comma = strchr(name, ',');
         size_t n = comma ? (size_t)(comma - name) : strlen(name);
-        if (!name_is_sane(name, n) || names->n == SERVED_NAMES_MAX)
+        if (!options_name_is_sane(name, n) || names->n == SERVED_NAMES_MAX)
             return false;
         memcpy(names->name[names->n], name, n);
         names->name[names->n++][n] = '\0';
@@ -415,7 +415,7 @@ static enum status take_word(struct options *o, const struct command_row *cmd, c
 {
     int32_t at = (*n_words)++;
     if (cmd->command != CMD_SERVE && at == 0)
-        o->model = word;
+        o->models = (struct text_list){.item = {word}, .n = 1};
     else if (cmd->command == CMD_RUN && at == 1)
         o->prompt = word;
     else if (cmd->command == CMD_CONVERT && at == 1)
@@ -472,12 +472,22 @@ static enum status check_together(const struct options *o, char *err, size_t err
                        "firstlight run MODEL \"prompt\" (\"-\" reads stdin)");
         return E_INVALID;
     }
-    if (o->command == CMD_INSPECT && !o->model) {
+    if (o->command == CMD_INSPECT && o->models.n == 0) {
         (void)snprintf(err, err_size, "inspect needs a model: firstlight inspect MODEL");
         return E_INVALID;
     }
     if (o->command == CMD_CONVERT && !o->dst) {
         (void)snprintf(err, err_size, "convert needs two paths: firstlight convert SRC DST");
+        return E_INVALID;
+    }
+    if (o->command != CMD_SERVE && o->models.n > 1) {
+        (void)snprintf(err, err_size, "this command takes one model");
+        return E_INVALID;
+    }
+    if (o->models.n > 1 && o->names.n > 0) {
+        (void)snprintf(err, err_size,
+                       "--served-model-name is for one model; name several with --model "
+                       "NAME=PATH and --alias NAME=MODEL");
         return E_INVALID;
     }
     return o->command == CMD_SERVE ? check_door(o, err, err_size) : OK;

@@ -46,7 +46,8 @@ struct options {
     enum command command;
     enum command about; /* CMD_HELP: the command in question, or CMD_NONE */
 
-    const char *model; /* NULL: the bundled demo model */
+    struct text_list models;  /* PATH or NAME=PATH; none: the bundled demo model */
+    struct text_list aliases; /* NAME, of the first model, or NAME=MODEL */
     struct served_names names;
     const char *chat_template; /* "": the model's own */
     int32_t backend;           /* enum backend_choice */
@@ -95,6 +96,7 @@ struct options {
     uint64_t idle_ms;
     uint64_t write_ms;
     uint64_t request_ms;
+    uint64_t stall_ms; /* work and no step for this long: not ready */
     uint64_t drain_delay_ms;
     uint64_t drain_ms;
 
@@ -122,6 +124,9 @@ enum status options_parse(struct options *out, int argc, char **argv, char *err,
 
 /* about CMD_NONE: the overview of the commands. */
 void options_help(FILE *to, enum command about);
+
+/* Fit for JSON, header lines and labels of metrics. */
+bool options_name_is_sane(const char *name, size_t n);
 
 /* "auto", "cpu", "cuda". */
 const char *options_backend(const struct options *o);

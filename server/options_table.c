@@ -5,13 +5,16 @@
 #define AT(member) offsetof(struct options, member)
 
 static const struct option_row model_rows[] = {
-    {"model", AT(model), OPT_TEXT, IN_ALL, 0, 0, NULL, NULL,
-     "Hugging Face directory or GGUF file (default the bundled demo)"},
+    {"model", AT(models), OPT_LIST, IN_ALL, 0, 0, NULL, NULL,
+     "Hugging Face directory or GGUF file (default the bundled demo); serve takes several, "
+     "as NAME=PATH"},
     {"served-model-name", AT(names), OPT_NAMES, IN_SERVE, 0, 0, NULL, NULL,
      "name clients use, repeatable (default last part of the path)"},
     {"chat-template", AT(chat_template), OPT_TEXT, IN_ALL, 0, 0, "", NULL,
      "Jinja file, or alpaca|chatml|llama2|llama3|mistral|plain|vicuna|zephyr (default the "
      "model's)"},
+    {"alias", AT(aliases), OPT_LIST, IN_SERVE, 0, 0, NULL, NULL,
+     "one more name, repeatable: NAME of the first model or NAME=MODEL"},
     {"backend", AT(backend), OPT_CHOICE, IN_ALL, 0, 0, "auto", "auto|cpu|cuda",
      "what computes; auto takes a GPU where there is one"},
     {"threads", AT(threads), OPT_INT, IN_ALL | IN_CONVERT, 0, 1024, "0", NULL,
@@ -105,6 +108,8 @@ static const struct option_row limit_rows[] = {
      "seconds without progress after which a slow reader counts as gone"},
     {"request-s", AT(request_ms), OPT_SECONDS, IN_SERVE, 0.05, 7 * DAY, "600", NULL,
      "seconds one answer may take, waiting included"},
+    {"stall-s", AT(stall_ms), OPT_SECONDS, IN_SERVE, 0.05, DAY, "120", NULL,
+     "seconds without a step while requests wait, after which /health says so"},
     {"ping-s", AT(ping_ms), OPT_SECONDS, IN_SERVE, 1, DAY, "15", NULL,
      "seconds of silence after which a stream gets a comment"},
     {"drain-delay-s", AT(drain_delay_ms), OPT_SECONDS, IN_SERVE, 0, 3600, "0", NULL,

@@ -7,9 +7,15 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include <uv.h>
 
 /* A served model is built in three stages: inspected (names, sizes), loaded (weights),
- * scheduled (sched). served_close() takes any of them apart in reverse order. */
+ * scheduled (sched). served_close() takes any of them apart in reverse order.
+ *
+ * Several models share the machine by a plan made before the first is loaded: each gets what
+ * its weights need, and what is left is divided as the sizes of one whole context are, so
+ * that all of them hold about as many. The threads of the cpu are divided evenly: engines
+ * that compute at once would only take them from each other. */
 
 enum { SEQS_CPU = 32, SEQS_GPU = 256, ROWS_CPU = 64, ROWS_GPU = 2048 };
 
@@ -140,21 +146,108 @@ static void name_after_path(struct served_names *names, const char *path)
     add_name(names, name);
 }
 
-enum status served_inspect(struct served *m, const struct options *o, char *err, size_t err_size)
+/* "NAME=PATH" unless such a path exists; where the path begins. */
+static const char *path_of(const char *text, size_t *name_bytes)
 {
-    char demo[MODEL_PATH_MAX];
-    enum status s = model_path(m->path, o->model, err, err_size);
+    const char *equals = strchr(text, '=');
+    *name_bytes = 0;
+    if (!equals || is_directory(text) || is_file(text))
+        return text;
+    *name_bytes = (size_t)(equals - text);
+    return equals + 1;
+}
+
+/* text NULL: the demo. */
+static enum status served_inspect(struct served *m, const char *text, char *err, size_t err_size)
+{
+    size_t name_bytes = 0;
+    const char *path = text ? path_of(text, &name_bytes) : NULL;
+    if (name_bytes > 0 && !options_name_is_sane(text, name_bytes)) {
+        (void)snprintf(err, err_size, "--model %.80s: the name before '=' is not usable", text);
+        return E_INVALID;
+    }
+    enum status s = model_path(m->path, path, err, err_size);
     if (s == OK)
         s = model_inspect(&m->info, m->path, err, err_size);
     if (s)
         return s;
-    m->names = o->names;
+    if (name_bytes > 0)
+        (void)snprintf(m->names.name[m->names.n++], SERVED_NAME_BYTES_MAX, "%.*s", (int)name_bytes,
+                       text);
     if (m->names.n == 0)
         name_after_path(&m->names, m->path);
-    if (find_demo(demo) && same_folder(demo, m->path))
-        add_name(&m->names, demo_alias);
     m->created = (uint64_t)time(NULL);
     return OK;
+}
+
+static enum status add_alias(struct registry *r, const char *text, char *err, size_t err_size)
+{
+    const char *equals = strchr(text, '=');
+    size_t n = equals ? (size_t)(equals - text) : strlen(text);
+    char name[SERVED_NAME_BYTES_MAX];
+    struct served *m = registry_find(r, equals ? equals + 1 : NULL);
+    const char *wrong = NULL;
+    if (!options_name_is_sane(text, n))
+        wrong = "is no usable name";
+    else if (!m)
+        wrong = "is for a model that is not served";
+    else if (m->names.n == SERVED_NAMES_MAX)
+        wrong = "is one name too many";
+    if (wrong) {
+        (void)snprintf(err, err_size, "--alias %.120s %s", text, wrong);
+        return E_INVALID;
+    }
+    (void)snprintf(name, sizeof(name), "%.*s", (int)n, text);
+    if (registry_find(r, name) != m)
+        add_name(&m->names, name);
+    return OK;
+}
+
+/* The bundled model answers to it, the first one where it is served twice. */
+static void add_demo_alias(struct registry *r)
+{
+    char demo[MODEL_PATH_MAX];
+    for (int32_t i = 0; i < r->n; i++)
+        if (find_demo(demo) && same_folder(demo, r->model[i].path) && !registry_find(r, demo_alias))
+            add_name(&r->model[i].names, demo_alias);
+}
+
+/* A name means one model. */
+static enum status check_names(struct registry *r, char *err, size_t err_size)
+{
+    for (int32_t i = 0; i < r->n; i++) {
+        for (int32_t k = 0; k < r->model[i].names.n; k++) {
+            const char *name = r->model[i].names.name[k];
+            if (registry_find(r, name) == &r->model[i])
+                continue;
+            (void)snprintf(err, err_size,
+                           "two models are called %.100s; give them names: --model NAME=PATH",
+                           name);
+            return E_INVALID;
+        }
+    }
+    return OK;
+}
+
+enum status registry_inspect(struct registry *r, const struct options *o, char *err,
+                             size_t err_size)
+{
+    int32_t n = o->models.n > 0 ? o->models.n : 1;
+    enum status s = OK;
+    if (n > REGISTRY_MAX) {
+        (void)snprintf(err, err_size, "at most %d models are served together", REGISTRY_MAX);
+        return E_INVALID;
+    }
+    r->model[0].names = o->names;
+    for (r->n = 0; r->n < n && s == OK; r->n++)
+        s = served_inspect(&r->model[r->n], o->models.item[r->n], err, err_size);
+    if (s == OK)
+        s = check_names(r, err, err_size);
+    for (int32_t i = 0; i < o->aliases.n && s == OK; i++)
+        s = add_alias(r, o->aliases.item[i], err, err_size);
+    if (s == OK)
+        add_demo_alias(r);
+    return s;
 }
 
 /* What was left open is chosen by what computes: a GPU is idle with few rows, a step of
@@ -173,6 +266,7 @@ static struct sched_options choose_limits(const struct options *o, const char *b
             o->max_queue_tokens ? o->max_queue_tokens : (int64_t)o->max_queue * QUEUE_TOKENS_EACH,
         .ttft_slo_ns = (uint64_t)o->ttft_slo_ms * 1000000u,
         .free_rows = gpu ? FREE_ROWS_GPU : 0,
+        .overlap = gpu,
     };
 }
 
@@ -185,7 +279,8 @@ static enum status load_weights(struct served *m, const struct options *o,
         .step_rows_max = m->limits.step_rows_max,
         .step_seqs_max = m->limits.step_seqs_max,
         .context_max = o->context,
-        .kv_bytes = o->kv_bytes,
+        .kv_bytes = m->share.kv_bytes,
+        .memory_max = m->share.memory_max,
         .weights_f32 = o->weights == NUMBERS_F32,
         .kv_f32 = o->kv == NUMBERS_F32,
         .acts = (enum model_acts)o->activations,
@@ -210,10 +305,11 @@ static enum status open_chat(struct served *m, const char *template, char *err, 
     return OK;
 }
 
-enum status served_load(struct served *m, const struct options *o, model_progress_fn progress,
-                        void *progress_arg, char *err, size_t err_size)
+static enum status served_load(struct served *m, const struct options *o,
+                               model_progress_fn progress, void *progress_arg, char *err,
+                               size_t err_size)
 {
-    const struct ops_options machine = {.backend = options_backend(o), .threads = o->threads};
+    const struct ops_options machine = {.backend = options_backend(o), .threads = m->share.threads};
     enum status s = tokenizer_open(&m->tokenizer, m->path, err, err_size);
     if (s == OK)
         s = open_chat(m, o->chat_template, err, err_size);
@@ -244,7 +340,7 @@ enum status machine_look(struct machine *out, const struct options *o, char *err
     return OK;
 }
 
-void served_close(struct served *m)
+static void served_close(struct served *m)
 {
     sched_close(m->sched);
     model_close(m->model);
@@ -253,6 +349,68 @@ void served_close(struct served *m)
     chat_close(m->chat);
     tokenizer_close(m->tokenizer);
     memset(m, 0, sizeof(*m));
+}
+
+static double context_bytes(const struct served *m)
+{
+    return (double)m->info.kv_bytes_per_token * m->info.context_max;
+}
+
+static double with_scratch(const struct served *m)
+{
+    return (double)m->info.weight_bytes * 1.1;
+}
+
+static void share_out(struct registry *r, const struct options *o, size_t bytes_free,
+                      int32_t threads)
+{
+    double left = (double)bytes_free;
+    double all = 0;
+    for (int32_t i = 0; i < r->n; i++) {
+        left -= with_scratch(&r->model[i]);
+        all += context_bytes(&r->model[i]);
+    }
+    left = left > 0 ? left : 0;
+    for (int32_t i = 0; i < r->n; i++) {
+        struct served *m = &r->model[i];
+        double part = context_bytes(m) / all;
+        m->share = (struct share){
+            .memory_max = (size_t)(with_scratch(m) + left * part),
+            .kv_bytes = (size_t)((double)o->kv_bytes * part),
+            .threads = threads / r->n > 1 ? threads / r->n : 1,
+        };
+    }
+}
+
+static enum status plan_shares(struct registry *r, const struct options *o, char *err,
+                               size_t err_size)
+{
+    struct machine has;
+    if (r->n == 1) {
+        r->model[0].share = (struct share){.kv_bytes = o->kv_bytes, .threads = o->threads};
+        return OK;
+    }
+    enum status s = machine_look(&has, o, err, err_size);
+    int32_t cores = (int32_t)uv_available_parallelism();
+    if (s == OK)
+        share_out(r, o, has.bytes_free, o->threads ? o->threads : cores);
+    return s;
+}
+
+enum status registry_load(struct registry *r, const struct options *o, model_progress_fn progress,
+                          void *progress_arg, char *err, size_t err_size)
+{
+    enum status s = plan_shares(r, o, err, err_size);
+    for (int32_t i = 0; i < r->n && s == OK; i++)
+        s = served_load(&r->model[i], o, progress, progress_arg, err, err_size);
+    return s;
+}
+
+void registry_close(struct registry *r)
+{
+    for (int32_t i = 0; i < REGISTRY_MAX; i++)
+        served_close(&r->model[i]);
+    r->n = 0;
 }
 
 struct served *registry_find(struct registry *r, const char *name)

@@ -6,15 +6,23 @@
 #include "scheduler/sched.h"
 #include "server/options.h"
 
-/* The models this process serves, each with its own scheduler, found by name or alias.
- * served_load() may run on any one thread; everything else on the loop. */
+/* The models this process serves, each with its own scheduler and engine thread, found by name
+ * or alias. registry_load() may run on any one thread; everything else on the loop. */
 
-enum { REGISTRY_MAX = 4 };
+enum { REGISTRY_MAX = 8 };
+
+/* What a model may take of the machine, planned before the first is loaded. */
+struct share {
+    size_t memory_max; /* of the backend's; 0: all that is free */
+    size_t kv_bytes;   /* 0: chosen within memory_max */
+    int32_t threads;   /* of the cpu backend; 0: every core */
+};
 
 struct served {
     struct served_names names; /* names.name[0] is the one shown */
     char path[MODEL_PATH_MAX];
     uint64_t created; /* unix seconds */
+    struct share share;
     struct model_info info;
     struct ops *ops;
     const char *backend; /* its name; NULL: not open yet */
@@ -30,13 +38,15 @@ struct registry {
     int32_t n;
 };
 
-/* Names and sizes only: fails early on a missing or broken model. o->model NULL, or "demo"
+/* Names and sizes only: fails early on a missing or broken model. No --model at all, or "demo"
  * where no such folder is, means the bundled one. */
-enum status served_inspect(struct served *m, const struct options *o, char *err,
-                           size_t err_size) MUST_CHECK;
-/* Tokenizer, chat template, weights. */
-enum status served_load(struct served *m, const struct options *o, model_progress_fn progress,
-                        void *progress_arg, char *err, size_t err_size) MUST_CHECK;
+enum status registry_inspect(struct registry *r, const struct options *o, char *err,
+                             size_t err_size) MUST_CHECK;
+/* Shares, then for each model tokenizer, chat template, weights. */
+enum status registry_load(struct registry *r, const struct options *o, model_progress_fn progress,
+                          void *progress_arg, char *err, size_t err_size) MUST_CHECK;
+/* Schedulers first, then what they stand on. Zeroed is fine. */
+void registry_close(struct registry *r);
 /* What the backend these options ask for has to work with. */
 struct machine {
     char backend[MODEL_ARCH_MAX];
@@ -45,9 +55,6 @@ struct machine {
 };
 enum status machine_look(struct machine *out, const struct options *o, char *err,
                          size_t err_size) MUST_CHECK;
-/* The scheduler first, then what it stands on. Zeroed is fine. */
-void served_close(struct served *m);
-
 /* name NULL: the first. NULL when there is none. */
 struct served *registry_find(struct registry *r, const char *name);
 

@@ -35,9 +35,14 @@ enum {
     WATCH_MS = 1000,   /* while it serves */
     REPORT_MS = 10000, /* between two lines about what was served */
     CUT_MS = 1000,     /* that connections have to take their last bytes */
-    STALL_MS = 120000, /* work and no step for this long: not healthy */
     STUCK_MS = 10000,  /* that the engine has to let go of cancelled requests */
     ERR_MAX = 512,
+};
+
+/* Of one model: when its engine was last seen to move. */
+struct watched {
+    uint64_t steps;
+    uint64_t step_ms;
 };
 
 struct server {
@@ -71,8 +76,7 @@ struct server {
     enum status load_status; /* the loader's until then */
     char load_error[ERR_MAX];
     bool conns_empty;
-    uint64_t steps_seen;
-    uint64_t step_ms; /* when steps_seen last moved */
+    struct watched watched[REGISTRY_MAX];
     uint64_t report_ms;
     uint64_t tokens_reported;
 };
@@ -107,8 +111,10 @@ static void close_handle(uv_handle_t *handle, void *arg)
 static void end_loop(struct server *s)
 {
     enter(s, ENDED);
-    sched_close(s->registry.model[0].sched);
-    s->registry.model[0].sched = NULL;
+    for (int32_t i = 0; i < s->registry.n; i++) {
+        sched_close(s->registry.model[i].sched);
+        s->registry.model[i].sched = NULL;
+    }
     uv_walk(&s->loop, close_handle, NULL);
 }
 
@@ -207,26 +213,49 @@ static void on_signal(uv_signal_t *handle, int number)
 
 /* -- while it serves -- */
 
-static void watch_engine(struct server *s, const struct sched_stats *stats)
+/* False: it has work and has made no step for too long. */
+static bool moves(const struct server *s, struct watched *w, const struct sched_stats *stats)
 {
     uint64_t now = uv_now(&s->loop);
-    if (stats->steps != s->steps_seen || stats->running + stats->waiting == 0) {
-        s->steps_seen = stats->steps;
-        s->step_ms = now;
+    if (stats->steps != w->steps || stats->running + stats->waiting == 0) {
+        w->steps = stats->steps;
+        w->step_ms = now;
     }
-    s->api.health = now - s->step_ms >= STALL_MS ? HEALTH_STALLED : HEALTH_OK;
+    return now - w->step_ms < s->options->stall_ms;
 }
 
-static void report(struct server *s, const struct sched_stats *stats)
+static void watch_engines(struct server *s)
+{
+    bool all_move = true;
+    for (int32_t i = 0; i < s->registry.n; i++) {
+        struct sched_stats stats;
+        sched_stats(s->registry.model[i].sched, &stats);
+        all_move = moves(s, &s->watched[i], &stats) && all_move;
+        if (stats.failed)
+            s->api.health = HEALTH_FAILED;
+    }
+    if (s->api.health != HEALTH_FAILED)
+        s->api.health = all_move ? HEALTH_OK : HEALTH_STALLED;
+}
+
+static void report(struct server *s)
 {
     uint64_t now = uv_now(&s->loop);
-    uint64_t tokens = s->metrics.generation_tokens;
+    uint64_t tokens = 0;
     if (now - s->report_ms < REPORT_MS)
         return;
+    for (int32_t i = 0; i < s->registry.n; i++)
+        tokens += s->metrics.model[i].generation_tokens;
+    for (int32_t i = 0; i < s->registry.n && tokens != s->tokens_reported; i++) {
+        struct sched_stats stats;
+        sched_stats(s->registry.model[i].sched, &stats);
+        log_line(LOG_INFO, "%s: %d running, %d waiting, %d of %d cache blocks",
+                 s->registry.model[i].names.name[0], stats.running, stats.waiting,
+                 stats.blocks_used, stats.blocks_total);
+    }
     if (tokens != s->tokens_reported)
-        log_line(LOG_INFO, "%.1f tokens/s, %d running, %d waiting, %d of %d cache blocks",
-                 (double)(tokens - s->tokens_reported) * 1e3 / (double)(now - s->report_ms),
-                 stats->running, stats->waiting, stats->blocks_used, stats->blocks_total);
+        log_line(LOG_INFO, "%.1f tokens/s",
+                 (double)(tokens - s->tokens_reported) * 1e3 / (double)(now - s->report_ms));
     s->report_ms = now;
     s->tokens_reported = tokens;
 }
@@ -245,15 +274,13 @@ static void leave_failed(struct server *s)
 static void on_watch(uv_timer_t *timer)
 {
     struct server *s = timer->data;
-    struct sched_stats stats;
     enum api_health before = s->api.health;
-    sched_stats(s->registry.model[0].sched, &stats);
-    if (stats.failed) {
+    watch_engines(s);
+    if (s->api.health == HEALTH_FAILED) {
         leave_failed(s);
         return;
     }
-    watch_engine(s, &stats);
-    report(s, &stats);
+    report(s);
     streams_keep_alive(&s->env);
     if (s->api.health != before)
         log_line(s->api.health == HEALTH_OK ? LOG_INFO : LOG_ERROR, "the engine %s",
@@ -263,11 +290,12 @@ static void on_watch(uv_timer_t *timer)
 static void on_news(uv_async_t *handle)
 {
     struct server *s = handle->data;
-    struct sched *sched = s->registry.model[0].sched;
-    if (!sched)
-        return;
-    for (struct sched_req *r = sched_poll(sched); r; r = sched_poll(sched))
-        stream_on_news(sched_user(r));
+    for (int32_t i = 0; i < s->registry.n; i++) {
+        struct sched *sched = s->registry.model[i].sched;
+        struct sched_req *r;
+        while (sched && (r = sched_poll(sched)))
+            stream_on_news(sched_user(r));
+    }
 }
 
 static void wake(void *arg)
@@ -281,8 +309,8 @@ static void *load_main(void *arg)
 {
     struct server *s = arg;
     progress_start(&s->progress, "loading");
-    s->load_status = served_load(&s->registry.model[0], s->options, progress_update, &s->progress,
-                                 s->load_error, sizeof(s->load_error));
+    s->load_status = registry_load(&s->registry, s->options, progress_update, &s->progress,
+                                   s->load_error, sizeof(s->load_error));
     progress_end(&s->progress);
     uv_async_send(&s->loaded);
     return NULL;
@@ -290,54 +318,74 @@ static void *load_main(void *arg)
 
 static void announce(struct server *s)
 {
-    const struct served *m = &s->registry.model[0];
-    char bytes[BYTES_TEXT_MAX];
-    bytes_text(bytes, m->info.weight_bytes);
     s->metrics.ready_ns = now_ns();
-    log_line(LOG_INFO, "ready: %s in %.2f s (%s, weights %s, context %d, cache %lld tokens)",
-             m->names.name[0], (double)(s->metrics.ready_ns - s->metrics.started_ns) * 1e-9,
-             m->backend, bytes, m->info.context_max,
-             (long long)m->info.n_blocks * m->info.block_tokens);
+    for (int32_t i = 0; i < s->registry.n; i++) {
+        const struct served *m = &s->registry.model[i];
+        char bytes[BYTES_TEXT_MAX];
+        bytes_text(bytes, m->info.weight_bytes);
+        log_line(LOG_INFO, "ready: %s in %.2f s (%s, weights %s, context %d, cache %lld tokens)",
+                 m->names.name[0], (double)(s->metrics.ready_ns - s->metrics.started_ns) * 1e-9,
+                 m->backend, bytes, m->info.context_max,
+                 (long long)m->info.n_blocks * m->info.block_tokens);
+    }
     log_line(LOG_INFO,
              "try: curl -sN %s/v1/chat/completions -d '{\"stream\":true,\"messages\":"
              "[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]}'",
              s->api.address);
 }
 
+static enum status open_engines(struct server *s)
+{
+    for (int32_t i = 0; i < s->registry.n; i++) {
+        struct served *m = &s->registry.model[i];
+        enum status status = sched_open(&m->sched, m->model, &m->limits, wake, &s->news);
+        if (status) {
+            (void)snprintf(s->load_error, sizeof(s->load_error), "scheduler: %s",
+                           status_text(status));
+            return status;
+        }
+        s->env.live_max += m->limits.live_max;
+        s->env.seqs_max += m->limits.step_seqs_max;
+    }
+    return OK;
+}
+
+static void load_failed(struct server *s, enum status status)
+{
+    log_line(LOG_ERROR, "%s", s->load_error[0] ? s->load_error : status_text(status));
+    s->exit_code = 1;
+    s->api.health = HEALTH_FAILED;
+    if (s->phase == LOADING)
+        cut(s);
+    uv_timer_start(&s->timer, on_end_tick, 0, TICK_MS);
+}
+
 static void on_loaded(uv_async_t *handle)
 {
     struct server *s = handle->data;
-    struct served *m = &s->registry.model[0];
     if (s->loader_done)
         return;
     (void)pthread_join(s->loader, NULL);
     s->loader_done = true;
     enum status status = s->load_status;
-    if (status == OK && s->phase == LOADING) {
-        status = sched_open(&m->sched, m->model, &m->limits, wake, &s->news);
-        if (status)
-            (void)snprintf(s->load_error, sizeof(s->load_error), "scheduler: %s",
-                           status_text(status));
-    }
+    if (status == OK && s->phase == LOADING)
+        status = open_engines(s);
     if (status) {
-        log_line(LOG_ERROR, "%s", s->load_error[0] ? s->load_error : status_text(status));
-        s->exit_code = 1;
-        s->api.health = HEALTH_FAILED;
-        if (s->phase == LOADING)
-            cut(s);
-        uv_timer_start(&s->timer, on_end_tick, 0, TICK_MS);
+        load_failed(s, status);
         return;
     }
     if (s->phase != LOADING)
         return;
     enter(s, SERVING);
     s->env.ready = true;
-    s->env.live_max = m->limits.live_max;
-    s->env.seqs_max = m->limits.step_seqs_max;
     s->api.health = HEALTH_OK;
     announce(s);
     s->report_ms = uv_now(&s->loop);
-    uv_timer_start(&s->timer, on_watch, WATCH_MS, WATCH_MS);
+    for (int32_t i = 0; i < s->registry.n; i++)
+        s->watched[i].step_ms = s->report_ms;
+    uint64_t watch_ms = s->options->stall_ms / 2;
+    watch_ms = watch_ms < WATCH_MS ? watch_ms + 1 : WATCH_MS;
+    uv_timer_start(&s->timer, on_watch, watch_ms, watch_ms);
 }
 
 /* -- secrets -- */
@@ -568,7 +616,7 @@ static void stop(struct server *s)
     conn_set_free(s->conns);
     (void)uv_loop_close(&s->loop);
     listeners_free(s->listeners);
-    served_close(&s->registry.model[0]);
+    registry_close(&s->registry);
 }
 
 /* The kernel's struct sched_attr; libc has it only in newer versions. */
@@ -610,10 +658,9 @@ int server_run(const struct options *o)
     }
     s->options = o;
     metrics_init(&s->metrics);
-    s->registry.n = 1;
     enum status status = open_door(s, err, sizeof(err));
     if (status == OK)
-        status = served_inspect(&s->registry.model[0], o, err, sizeof(err));
+        status = registry_inspect(&s->registry, o, err, sizeof(err));
     if (status) {
         log_line(LOG_ERROR, "%s", err[0] ? err : status_text(status));
         close_door(s);

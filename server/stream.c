@@ -160,7 +160,7 @@ static bool all_well(struct stream *st)
 /* A whole request has ended, however many answers it had. */
 static void count_end(const struct stream *st)
 {
-    struct metrics *m = st->env->metrics;
+    struct model_metrics *m = &st->env->metrics->model[st->served - st->env->registry->model];
     int32_t longest = 0;
     for (int32_t i = 0; i < st->answer.n_choices; i++)
         if (st->branch[i].output.n_seen > longest)
@@ -403,7 +403,7 @@ static enum status branches_open(struct stream *st)
         *b = (struct branch){
             .stream = st,
             .sched = st->served->sched,
-            .metrics = st->env->metrics,
+            .metrics = &st->env->metrics->model[st->served - st->env->registry->model],
             .gen = &st->gen,
             .prompt = &st->prompt[i / st->gen.n],
             .choice = &a->choice[i],

@@ -22,6 +22,8 @@ import tempfile
 import time
 import traceback
 
+import gguf_corpus
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEMO = ROOT / "models" / "demo"
 ALIAS = "@cf/meta/llama-2-7b-chat-int8"
@@ -688,6 +690,49 @@ def every_kind_of_file(s):
             text = json.loads(got)["choices"][0]["text"]
             assert status == 200 and text.strip() == row["gen_text"].strip(), (model, row, text)
         own.stop()
+
+
+@case
+def several_models(s):
+    """Three engines in one process: each answers under its names as it would alone."""
+    binary = s.process.args[0]
+    tensors = [(n, [32, 259] if n == "token_embd.weight" else shape, kind)
+               for n, shape, kind in gguf_corpus.model() if n != "rope_freqs.weight"]
+    folder = tempfile.TemporaryDirectory()
+    tiny = pathlib.Path(folder.name) / "tiny.gguf"
+    tiny.write_bytes(gguf_corpus.build(gguf_corpus.sizes("llama") + gguf_corpus.bpe(), tensors))
+    own = Server(binary, "--model", f"big={DEMO}", "--model", f"a={tiny}", "--model", f"b={tiny}",
+                 "--alias", "gpt-x=a", "--alias", "front", "--stall-s", "5")
+    names = [m["id"] for m in json.loads(own.get("/v1/models")[1])["data"]]
+    assert sorted(names) == sorted(["big", "front", ALIAS, "a", "gpt-x", "b"]), names
+    alone = s.chat(FRANCE)["choices"][0]["message"]["content"]
+
+    def ask(name):
+        if name in ("big", "front", ALIAS):
+            said = own.chat(FRANCE | {"model": name})
+            assert said["choices"][0]["message"]["content"] == alone, said
+        else:
+            status, out, _ = own.post("/v1/completions", {"model": name, "prompt": "ab",
+                                                          "max_tokens": 5, "ignore_eos": True})
+            said = json.loads(out)
+            assert status == 200 and said["usage"]["completion_tokens"] == 5, said
+        assert said["model"] == name, said
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, names * 3))
+    status, out, _ = own.post("/v1/completions", {"model": "c", "prompt": "ab"})
+    assert status == 404 and json.loads(out)["error"]["code"] == "model_not_found", out
+    raw = own.get("/metrics")[1].decode()
+    for name, tokens in (("a", 2 * 3 * 5), ("b", 3 * 5)):
+        line = f'vllm:generation_tokens_total{{model_name="{name}",engine="0"}} {tokens}\n'
+        assert line in raw, line
+    assert raw.count("# TYPE vllm:num_requests_running gauge") == 1
+    own.stop()
+    for arguments in (["--model", f"x={DEMO}", "--model", f"x={tiny}"],
+                      ["--model", f"x={DEMO}", "--alias", "y=z"],
+                      ["--model", f"x y={DEMO}"]):
+        r = program(binary, "serve", "--port", "0", *arguments)
+        assert r.returncode == 1, (arguments, r)
 
 
 @case

@@ -17,9 +17,13 @@
 static void write_all(struct buf *out, const struct metrics *m)
 {
     const struct metrics_view view = {
-        .model = "demo",
-        .sched =
-            {.running = 3, .waiting = 2, .blocks_used = 1, .blocks_total = 4, .block_tokens = 16},
+        .n_models = 1,
+        .model = {{.name = "demo",
+                   .sched = {.running = 3,
+                             .waiting = 2,
+                             .blocks_used = 1,
+                             .blocks_total = 4,
+                             .block_tokens = 16}}},
         .kv_numbers = "q8",
         .backend = "cpu",
         .prefix_cache = true,
@@ -67,10 +71,10 @@ static void buckets(void **state)
     static struct metrics m;
     struct buf out = {0};
     metrics_init(&m);
-    metrics_add(&m, HIST_FIRST, 0);
-    metrics_add(&m, HIST_FIRST, 0.001); /* on the bound: inside */
-    metrics_add(&m, HIST_FIRST, 0.0011);
-    metrics_add_n(&m, HIST_FIRST, 5000, 4);
+    metrics_add(&m.model[0], HIST_FIRST, 0);
+    metrics_add(&m.model[0], HIST_FIRST, 0.001); /* on the bound: inside */
+    metrics_add(&m.model[0], HIST_FIRST, 0.0011);
+    metrics_add_n(&m.model[0], HIST_FIRST, 5000, 4);
     write_all(&out, &m);
     assert_true(value_of(&out, BUCKET "\"0.001\"}") == 2);
     assert_true(value_of(&out, BUCKET "\"0.005\"}") == 3);
@@ -95,8 +99,8 @@ static void requests(void **state)
                                        .last_ns = now - 1000,
                                        .n_cached = 5};
     const struct sched_timing never = {.submitted_ns = now};
-    metrics_request(&m, METRIC_STOP, now - 5000, &whole, 12, 3);
-    metrics_request(&m, METRIC_ABORT, now - 5000, &never, 7, 0);
+    metrics_request(&m.model[0], METRIC_STOP, now - 5000, &whole, 12, 3);
+    metrics_request(&m.model[0], METRIC_ABORT, now - 5000, &never, 7, 0);
     write_all(&out, &m);
     assert_true(value_of(&out, "vllm:prompt_tokens_total" LABELS) == 19);
     assert_true(value_of(&out, "vllm:prompt_tokens_cached_total" LABELS) == 5);

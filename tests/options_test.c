@@ -34,7 +34,7 @@ static void defaults(void **state)
     const char *const args[ARGS_MAX] = {"serve"};
     assert_int_equal(parse(&o, err, args), OK);
     assert_int_equal(o.command, CMD_SERVE);
-    assert_null(o.model);
+    assert_int_equal(o.models.n, 0);
     assert_int_equal(o.names.n, 0);
     assert_string_equal(o.host, "127.0.0.1");
     assert_int_equal(o.port, 8080);
@@ -76,7 +76,7 @@ static void run_words(void **state)
     char err[OPTION_ERROR_MAX];
     const char *const args[ARGS_MAX] = {"run", "dir", "--temperature", "0", "--", "--help"};
     assert_int_equal(parse(&o, err, args), OK);
-    assert_string_equal(o.model, "dir");
+    assert_string_equal(o.models.item[0], "dir");
     assert_string_equal(o.prompt, "--help");
     assert_true(o.temperature == 0);
     const char *const from_stdin[ARGS_MAX] = {"run", "dir", "-"};
