@@ -2,9 +2,9 @@
  * operations. A call after an error does nothing, and step_wait() reports it; an error of a
  * kernel is sticky in the driver, so the engine that sees E_DEVICE is finished.
  *
- * Tokens are drawn on the host, by a cpu backend that this one owns: the logits come down, the
- * tokens go back up for the next step's embed. One definition of sampling, bit for bit, at the
- * price of a synchronization in the step. */
+ * Tokens are drawn on the host, by a cpu backend that this one owns, in step_wait(): the logits
+ * come down at the end of a step, the tokens go back up for the next step's embed. One
+ * definition of sampling, bit for bit; a launch never waits. */
 #include "kernels/ops_cuda.h"
 
 #include <stdio.h>
@@ -20,6 +20,14 @@ enum {
     PARTIAL_TILES = 4096,
 };
 
+/* What the step on its way is to draw when its logits are down. */
+struct draws {
+    struct picked *out;
+    const struct pick *pick;
+    int32_t n;
+    int32_t vocab;
+};
+
 struct cuda_ops {
     struct ops ops; /* first: the table is what callers hold */
     cudaStream_t stream;
@@ -30,6 +38,7 @@ struct cuda_ops {
     float *logits;        /* pinned [logits_room], grows at first use of a larger step */
     size_t logits_room;
     struct ops *host; /* draws the tokens */
+    struct draws draws;
 };
 
 static struct cuda_ops *self(struct ops *o)
@@ -109,10 +118,26 @@ static void cuda_step_launch(struct ops *o)
     (void)o;
 }
 
+/* picked_host is free again: whoever writes it has waited for the step that read it. */
+static void draw_tokens(struct cuda_ops *c)
+{
+    const struct draws *d = &c->draws;
+    c->host->sample(c->host, d->out, c->logits, d->pick, d->n, d->vocab);
+    if (c->host->step_wait(c->host) != OK) {
+        (void)good(c, (int)cudaErrorMemoryAllocation, "drawing tokens on the host");
+        return;
+    }
+    for (int32_t i = 0; i < d->n; i++)
+        c->picked_host[i] = d->out[i].token;
+    cuda_upload(&c->ops, c->picked, c->picked_host, (size_t)d->n * sizeof(int32_t));
+}
+
 static enum status cuda_step_wait(struct ops *o)
 {
     struct cuda_ops *c = self(o);
-    (void)DO(c, cudaStreamSynchronize(c->stream));
+    if (DO(c, cudaStreamSynchronize(c->stream)) && c->draws.n > 0)
+        draw_tokens(c);
+    c->draws.n = 0;
     return c->failed;
 }
 
@@ -197,17 +222,9 @@ static void cuda_sample(struct ops *o, struct picked *out, const float *logits,
     }
     if (!reserve_logits(c, n))
         return;
-    cuda_download(o, c->logits, logits, n * sizeof(float));
-    if (c->failed != OK)
-        return;
-    c->host->sample(c->host, out, c->logits, pick, n_picks, vocab);
-    if (c->host->step_wait(c->host) != OK) {
-        (void)good(c, (int)cudaErrorMemoryAllocation, "drawing tokens on the host");
-        return;
-    }
-    for (int32_t i = 0; i < n_picks; i++)
-        c->picked_host[i] = out[i].token;
-    cuda_upload(o, c->picked, c->picked_host, (size_t)n_picks * sizeof(int32_t));
+    (void)DO(c, cudaMemcpyAsync(c->logits, logits, n * sizeof(float), cudaMemcpyDeviceToHost,
+                                c->stream));
+    c->draws = {out, pick, n_picks, vocab};
 }
 
 static void cuda_close(struct ops *o)

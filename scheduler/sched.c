@@ -167,6 +167,9 @@ static bool take_work(struct sched *s, struct link *inbox, struct link *cancels)
         pthread_cond_wait(&s->work, &s->mutex);
     link_move_all(&s->inbox, inbox);
     link_move_all(&s->cancels, cancels);
+    /* They wait, also in the eyes of others, until the step they come too late for is over. */
+    s->stats.waiting += s->n_inbox;
+    s->stats.waiting_tokens += s->n_inbox_tokens;
     s->n_inbox = 0;
     s->n_inbox_tokens = 0;
     bool go_on = !s->closing || s->flying;

@@ -467,7 +467,7 @@ static void submit(struct stream *st)
     if (s == E_AGAIN) {
         refuse_with(st, API_BUSY);
     } else if (s == E_INVALID) {
-        /* It is short enough, so it must be this; served_load() has warned of it. */
+        /* It is short enough, so it must be this; registry_load() has warned of it. */
         api_error_set(&st->err, API_BAD_FIELD, st->gen.chat.messages ? "messages" : "prompt",
                       "The text holds a token that the model does not have");
         refuse(st);

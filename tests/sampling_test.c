@@ -1,6 +1,8 @@
 #include "kernels/philox.h"
 #include "tests/ops_rig.h"
 
+#include <float.h>
+
 /* Aim: a pick obeys the controls of kernels/sampling.h in their stated order. The
  * reference sorts everything and works in double; the kernel must keep the same
  * tokens, draw the same one for the same random number, and follow the
@@ -56,6 +58,8 @@ static void reference_edit(float *x, int32_t vocab, const struct pick *pick)
         if (pick->how.bias[i].token >= 0 && pick->how.bias[i].token < vocab)
             x[pick->how.bias[i].token] += pick->how.bias[i].bias;
     }
+    for (int32_t i = 0; i < pick->n_banned; i++)
+        x[pick->banned[i]] = -INFINITY;
     for (int32_t i = 0; i < pick->n_seen; i++) {
         const struct token_count *t = &pick->seen[i];
         if (t->token < 0 || t->token >= vocab)
@@ -240,6 +244,110 @@ static void test_edits(void **state)
     rig_close(&rig);
 }
 
+/* Edits at and beyond what a float holds, and those that leave nothing. */
+static void test_extremes(void **state)
+{
+    enum { VOCAB = 40 };
+    (void)state;
+    struct rig rig = rig_open(1);
+    float x[VOCAB] = {0};
+    x[3] = 8.0f;
+    x[4] = 7.0f;
+    static const int32_t ban3[] = {3, -1, VOCAB};
+    static const int32_t ban34[] = {3, 4};
+    static const struct token_bias lift3[] = {{3, FLT_MAX}};
+    static const struct token_bias huge[] = {{9, FLT_MAX}, {10, FLT_MAX}, {11, -FLT_MAX}};
+    static const struct token_bias sink[] = {{3, -FLT_MAX}, {4, -FLT_MAX}, {5, 1.0f}};
+    static const struct token_count seen3[] = {{3, 1, true}};
+    static const struct token_count seen_often[] = {{3, INT32_MAX, true}};
+    uint32_t only3[2] = {1u << 3, 0};
+    uint32_t nobody[2] = {0, 0};
+    const struct {
+        const char *name;
+        struct pick pick;
+        int32_t want;
+    } cases[] = {
+        {"banned", {.how = {NEUTRAL}, .banned = ban3, .n_banned = 3}, 4},
+        {"banned, both", {.how = {NEUTRAL}, .banned = ban34, .n_banned = 2}, 0},
+        {"no bias lifts what is banned",
+         {.how = {NEUTRAL, .bias = lift3, .n_bias = 1}, .banned = ban3, .n_banned = 1},
+         4},
+        {"allowed and banned",
+         {.how = {NEUTRAL}, .allowed = only3, .banned = ban3, .n_banned = 1},
+         PICKED_NONE},
+        {"nothing allowed", {.how = {NEUTRAL}, .allowed = nobody}, PICKED_NONE},
+        {"nothing allowed, drawn",
+         {.how = {NEUTRAL, .temperature = 1}, .allowed = nobody},
+         PICKED_NONE},
+        {"the largest bias wins, the lowest id of two",
+         {.how = {NEUTRAL, .bias = huge, .n_bias = 3}},
+         9},
+        {"the smallest leaves the others", {.how = {NEUTRAL, .bias = sink, .n_bias = 3}}, 5},
+        {"one token and the coldest draw",
+         {.how = {NEUTRAL, .temperature = 1e-45f, .bias = sink, .n_bias = 3}},
+         5},
+        {"the hottest draw of one", {.how = {NEUTRAL, .temperature = FLT_MAX, .top_k = 1}}, 3},
+        {"min_p of one", {.how = {NEUTRAL, .temperature = 1e6f, .min_p = 1.0f}}, 3},
+        {"a penalty cannot lift what is banned",
+         {.how = {NEUTRAL, .presence = -FLT_MAX, .frequency = -FLT_MAX},
+          .banned = ban3,
+          .n_banned = 1,
+          .seen = seen3,
+          .n_seen = 1},
+         4},
+        {"an endless reward wins",
+         {.how = {NEUTRAL, .frequency = -FLT_MAX}, .seen = seen_often, .n_seen = 1},
+         3},
+        {"an endless penalty bans",
+         {.how = {NEUTRAL, .frequency = FLT_MAX}, .seen = seen_often, .n_seen = 1},
+         4},
+        {"repetition of the largest",
+         {.how = {.top_p = 1, .n_logprobs = -1, .repetition = FLT_MAX}, .seen = seen3, .n_seen = 1},
+         4},
+        {"given, whatever is drawn otherwise",
+         {.how = {NEUTRAL}, .given = &ban34[1], .banned = ban34, .n_banned = 2},
+         4},
+        {"given, and not of this vocabulary", {.how = {NEUTRAL}, .given = &ban3[2]}, PICKED_BAD},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct picked out = sample_one(&rig, x, &cases[i].pick, VOCAB);
+        if (out.token != cases[i].want)
+            fail_msg("%s: token %d, expected %d", cases[i].name, out.token, cases[i].want);
+    }
+    rig_close(&rig);
+}
+
+/* A given token is judged by the raw distribution, as a drawn one is. */
+static void test_given(void **state)
+{
+    enum { VOCAB = 300 };
+    (void)state;
+    struct rig rig = rig_open(1);
+    float *x = logits_make(VOCAB, 11);
+    double total = 0.0;
+    for (int32_t i = 0; i < VOCAB; i++)
+        total += exp((double)x[i]);
+    for (int32_t token = 0; token < VOCAB; token += 7) {
+        struct pick pick = {.how = {NEUTRAL}, .given = &token};
+        pick.how.n_logprobs = 4;
+        struct picked out = sample_one(&rig, x, &pick, VOCAB);
+        assert_int_equal(out.token, token);
+        assert_int_equal(out.n_top, 4);
+        assert_near((double)out.logprob, (double)x[token] - log(total), 1e-4, "logprob",
+                    (size_t)token);
+        pick.given = NULL;
+        struct picked drawn = sample_one(&rig, x, &pick, VOCAB);
+        assert_memory_equal(out.top_token, drawn.top_token, 4 * sizeof(*out.top_token));
+        assert_memory_equal(out.top_logprob, drawn.top_logprob, 4 * sizeof(*out.top_logprob));
+    }
+    x[5] = NAN;
+    const int32_t token = 9;
+    const struct pick pick = {.how = {NEUTRAL}, .given = &token};
+    assert_int_equal(sample_one(&rig, x, &pick, VOCAB).token, PICKED_BAD);
+    free(x);
+    rig_close(&rig);
+}
+
 static void test_logprobs(void **state)
 {
     static const int32_t wanted[] = {0, 1, 5, LOGPROBS_MAX, 1000};
@@ -311,6 +419,7 @@ static const struct sampling limits[] = {
     {NEUTRAL, .temperature = 1.0f},
     {NEUTRAL, .temperature = 0.3f},
     {NEUTRAL, .temperature = 1e-30f},
+    {NEUTRAL, .temperature = 1e-6f},
     {NEUTRAL, .temperature = 50.0f},
     {NEUTRAL, .temperature = 1.0f, .top_k = 1},
     {NEUTRAL, .temperature = 1.0f, .top_k = 2},
@@ -474,7 +583,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_philox),       cmocka_unit_test(test_greedy),
-        cmocka_unit_test(test_edits),        cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_edits),        cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_given),        cmocka_unit_test(test_logprobs),
         cmocka_unit_test(test_not_finite),   cmocka_unit_test(test_limits),
         cmocka_unit_test(test_distribution), cmocka_unit_test(test_company),
     };

@@ -40,10 +40,9 @@ static inline void serve_load(struct serve *s)
     char *argv[] = {(char *)"firstlight", (char *)"serve", (char *)"--threads", (char *)"1"};
     if (options_parse(&s->options, ARRAY_LEN(argv), argv, err, sizeof(err)))
         fail_msg("%s", err);
-    s->registry.n = 1;
-    enum status status = served_inspect(m, &s->options, err, sizeof(err));
+    enum status status = registry_inspect(&s->registry, &s->options, err, sizeof(err));
     if (status == OK)
-        status = served_load(m, &s->options, NULL, NULL, err, sizeof(err));
+        status = registry_load(&s->registry, &s->options, NULL, NULL, err, sizeof(err));
     if (status == OK)
         status = sched_open(&m->sched, m->model, &m->limits, serve_wake, &s->news);
     if (status)
@@ -95,7 +94,7 @@ static inline void serve_close(struct serve *s)
     rig_close(&s->g);
     keys_close(s->keys);
     cors_close(s->cors);
-    served_close(&s->registry.model[0]);
+    registry_close(&s->registry);
 }
 
 /* Until nobody is connected and nothing runs. */
