@@ -106,7 +106,7 @@ void plan_close(struct plan *p)
 /* Prompt tokens to compute, but for those that the prefix cache has now. */
 static int32_t prompt_left(const struct plan *p, const struct sched_req *r)
 {
-    if (!plan_shares(p, r))
+    if (!plan_shares(p, r) || r->prompt_detail)
         return r->n;
     return r->n - p->info->block_tokens * blocks_known(p->blocks, r->prefix, r->tokens, r->n - 1);
 }

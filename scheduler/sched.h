@@ -12,8 +12,7 @@
  * model. Between the two there is one mutex, held for pointer moves only.
  *
  * Life of a request: submit, any number of reads, exactly one finish, release.
- * Cancelling changes how it finishes, not whether: memory is given back at release
- * and nowhere else. */
+ * Cancelling changes how it finishes, not whether; after release the handle is gone. */
 struct model;
 struct model_info;
 struct sched;
