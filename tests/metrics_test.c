@@ -48,6 +48,7 @@ static double value_of(const struct buf *out, const char *series)
 }
 
 #define LABELS "{model_name=\"demo\",engine=\"0\"}"
+#define OTHER  "{model_name=\"other\",engine=\"0\"}"
 #define BUCKET "vllm:time_to_first_token_seconds_bucket{model_name=\"demo\",engine=\"0\",le="
 
 static void gauges_of_routers(void **state)
@@ -219,6 +220,46 @@ static void names_of_vllm(void **state)
     buf_free(&out);
 }
 
+static int32_t count_of(const char *text, const char *what)
+{
+    int32_t n = 0;
+    for (const char *at = strstr(text, what); at; at = strstr(at + 1, what))
+        n++;
+    return n;
+}
+
+/* Two models: every family of theirs once, with the series of both. */
+static void two_models(void **state)
+{
+    (void)state;
+    static struct metrics m;
+    struct buf out = {0};
+    const struct metrics_view view = {
+        .n_models = 2,
+        .model = {{.name = "demo", .sched = {.running = 3}},
+                  {.name = "other", .sched = {.running = 1, .refused = {7}}}},
+        .kv_numbers = "q8",
+        .backend = "cpu",
+    };
+    metrics_init(&m);
+    m.model[1].generation_tokens = 5;
+    metrics_add(&m.model[1], HIST_FIRST, 0.5);
+    metrics_write(&out, &m, &view);
+    buf_add(&out, "", 1);
+    assert_false(out.failed);
+    assert_true(value_of(&out, "vllm:num_requests_running" LABELS) == 3);
+    assert_true(value_of(&out, "vllm:num_requests_running" OTHER) == 1);
+    assert_true(value_of(&out, "vllm:generation_tokens_total" LABELS) == 0);
+    assert_true(value_of(&out, "vllm:generation_tokens_total" OTHER) == 5);
+    assert_true(value_of(&out, "vllm:time_to_first_token_seconds_count" OTHER) == 1);
+    assert_true(value_of(&out, "vllm:admission_rejections_total{model_name=\"other\",engine=\"0\","
+                               "reason=\"max_num_queued_reqs\"}") == 7);
+    assert_int_equal(count_of(out.data, "# TYPE vllm:num_requests_running gauge"), 1);
+    assert_int_equal(count_of(out.data, "# HELP firstlight_steps_total "), 1);
+    assert_int_equal(count_of(out.data, "# HELP process_cpu_seconds_total "), 1);
+    buf_free(&out);
+}
+
 /* A family appears once, before its samples, and every line is a comment or a sample. */
 static void form(void **state)
 {
@@ -255,11 +296,9 @@ static void form(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gauges_of_routers),
-        cmocka_unit_test(buckets),
-        cmocka_unit_test(requests),
-        cmocka_unit_test(handlers),
-        cmocka_unit_test(form),
+        cmocka_unit_test(gauges_of_routers), cmocka_unit_test(buckets),
+        cmocka_unit_test(requests),          cmocka_unit_test(handlers),
+        cmocka_unit_test(two_models),        cmocka_unit_test(form),
         cmocka_unit_test(names_of_vllm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
