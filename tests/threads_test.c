@@ -300,7 +300,7 @@ static void listen(struct storm *t, struct guest *g)
     }
 }
 
-static void storm(bool overlap, bool own_thread, bool prefix_cache)
+static void storm(int32_t n_requests, bool overlap, bool own_thread, bool prefix_cache)
 {
     static struct storm t;
     memset(&t, 0, sizeof(t));
@@ -310,10 +310,10 @@ static void storm(bool overlap, bool own_thread, bool prefix_cache)
     if (own_thread)
         fake_own_thread(m);
     world_open_as(&t.w, m, STORM_LIVE, overlap, prefix_cache);
-    while (t.n_submitted < STORM_REQUESTS || t.n_live > 0) {
+    while (t.n_submitted < n_requests || t.n_live > 0) {
         for (int32_t i = 0; i < STORM_LIVE; i++) {
             struct guest *g = &t.guest[i];
-            if (!g->r && t.n_submitted < STORM_REQUESTS)
+            if (!g->r && t.n_submitted < n_requests)
                 arrive(&t);
             else if (g->r && draw(&t, 8) == 0)
                 listen(&t, g); /* without a poll: it may be on the ready list */
@@ -343,19 +343,19 @@ static void storm(bool overlap, bool own_thread, bool prefix_cache)
 static void test_storm(void **state)
 {
     (void)state;
-    storm(false, false, true);
+    storm(STORM_REQUESTS, false, false, true);
 }
 
 static void test_storm_overlapped(void **state)
 {
     (void)state;
-    storm(true, false, true);
+    storm(STORM_REQUESTS / 4, true, false, true);
 }
 
 static void test_storm_beside(void **state)
 {
     (void)state;
-    storm(true, true, false);
+    storm(STORM_REQUESTS, true, true, false);
 }
 
 static void test_one_request(void **state)
