@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The added tokens of a model, from up to three files that repeat and correct each other:
+/* The added tokens of a model, from up to four files that repeat and correct each other:
  * added_tokens of tokenizer.json come first, added_tokens_decoder of
  * tokenizer_config.json changes their flags and adds more, and what either
  * special_tokens_map.json or tokenizer_config.json names as bos_token, eos_token and so on
@@ -121,6 +121,25 @@ static enum status merge_decoder(struct token_list *list, const cJSON *object,
     return OK;
 }
 
+static enum status read_older(struct token_list *list, const cJSON *object,
+                              const struct complaint *c)
+{
+    const cJSON *item;
+    if (object && !cJSON_IsObject(object))
+        return complain(c, E_FORMAT, "not a JSON object");
+    cJSON_ArrayForEach(item, object)
+    {
+        struct token_entry e = {.text = item->string, .bytes = strlen(item->string)};
+        int64_t id;
+        if (!json_as_int(item, 0, TOK_VOCAB_MAX - 1, &id))
+            return complain(c, E_FORMAT, "an id is no number below %d", TOK_VOCAB_MAX);
+        e.id = (int32_t)id;
+        if (tokens_push(list, &e))
+            return complain(c, E_NOMEM, "no memory for the added tokens");
+    }
+    return OK;
+}
+
 /* "text" or {"content": "text"}; NULL: neither. */
 const char *token_name(const cJSON *value)
 {
@@ -155,8 +174,12 @@ enum status tokens_gather(struct token_list *list, const struct tok_trees *trees
                           const struct complaint *c)
 {
     struct complaint in_config = *c;
+    struct complaint in_older = *c;
     in_config.file = TOK_CONFIG_FILE;
+    in_older.file = TOK_OLDER_FILE;
     enum status s = read_list(list, json_get(trees->json, "added_tokens"), c);
+    if (s == OK)
+        s = read_older(list, trees->older, &in_older);
     if (s == OK)
         s = merge_decoder(list, json_get(trees->config, "added_tokens_decoder"), &in_config);
     if (s)

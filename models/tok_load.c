@@ -212,14 +212,16 @@ static enum status load_json(struct loader *l)
     return s ? s : tok_steps_bos(l->t, l->root, l->c);
 }
 
-/* add_bos_token, where it is given, has the last word. */
-static enum status config_bos(struct tokenizer *t, const cJSON *config, const struct complaint *c)
+enum status tok_config_bos(struct tokenizer *t, const cJSON *config, const struct complaint *c)
 {
-    const cJSON *add = json_get(config, "add_bos_token");
+    struct complaint in_config = *c;
+    in_config.file = TOK_CONFIG_FILE;
     const char *name = token_name(json_get(config, "bos_token"));
     bool wanted = false;
-    enum status s = field_bool(config, "add_bos_token", &wanted, c);
-    if (s || !add)
+    if (!json_get(config, "add_bos_token"))
+        return OK;
+    enum status s = field_bool(config, "add_bos_token", &wanted, &in_config);
+    if (s)
         return s;
     if (!wanted) {
         t->bos = -1;
@@ -227,7 +229,8 @@ static enum status config_bos(struct tokenizer *t, const cJSON *config, const st
         char quoted[TOK_QUOTE_MAX];
         t->bos = tokenizer_special(t, name);
         if (t->bos < 0)
-            return complain(c, E_FORMAT, "bos_token \"%s\" is no special token of tokenizer.json",
+            return complain(&in_config, E_FORMAT,
+                            "bos_token \"%s\" is no special token of the tokenizer",
                             tok_quote(quoted, name));
     }
     return OK;
@@ -237,11 +240,9 @@ enum status tok_load_trees(struct tokenizer *t, const struct tok_trees *trees,
                            const struct complaint *c)
 {
     struct loader l = {.t = t, .root = trees->json, .trees = trees, .c = c};
-    struct complaint in_config = *c;
-    in_config.file = TOK_CONFIG_FILE;
     enum status s = load_json(&l);
     tokens_free(&l.added);
-    return s || !trees->config ? s : config_bos(t, trees->config, &in_config);
+    return s ? s : tok_config_bos(t, trees->config, c);
 }
 
 static enum status load_optional(cJSON **tree, const char *dir, const char *file,
@@ -254,19 +255,39 @@ static enum status load_optional(cJSON **tree, const char *dir, const char *file
     return json_load(tree, dir, CONFIG_BYTES_MAX, CONFIG_NODES_MAX, &in_file);
 }
 
+/* tokenizer.json where there is one, else tokenizer.model. */
+static enum status load_dir(struct tokenizer *t, const char *dir, struct tok_trees *trees,
+                            char **model, struct complaint *c)
+{
+    bool lists = !file_present(dir, TOK_JSON_FILE) && file_present(dir, TOK_MODEL_FILE);
+    size_t bytes = 0;
+    enum status s;
+    c->file = lists ? TOK_MODEL_FILE : TOK_JSON_FILE;
+    if (lists)
+        s = file_read(model, &bytes, dir, TOK_FILE_BYTES_MAX, c);
+    else
+        s = json_load(&trees->json, dir, TOK_FILE_BYTES_MAX, TOK_FILE_NODES_MAX, c);
+    if (s == OK)
+        s = load_optional(&trees->config, dir, TOK_CONFIG_FILE, c);
+    if (s == OK)
+        s = load_optional(&trees->map, dir, TOK_MAP_FILE, c);
+    if (s == OK && lists)
+        s = load_optional(&trees->older, dir, TOK_OLDER_FILE, c);
+    if (s)
+        return s;
+    return lists ? tok_load_model(t, trees, *model, bytes, c) : tok_load_trees(t, trees, c);
+}
+
 enum status tok_load(struct tokenizer *t, const char *dir, char *err, size_t err_size)
 {
     struct complaint c = complaint_in(TOK_JSON_FILE, err, err_size);
     struct tok_trees trees = {.json = NULL};
-    enum status s = json_load(&trees.json, dir, TOK_FILE_BYTES_MAX, TOK_FILE_NODES_MAX, &c);
-    if (s == OK)
-        s = load_optional(&trees.config, dir, TOK_CONFIG_FILE, &c);
-    if (s == OK)
-        s = load_optional(&trees.map, dir, TOK_MAP_FILE, &c);
-    if (s == OK)
-        s = tok_load_trees(t, &trees, &c);
+    char *model = NULL;
+    enum status s = load_dir(t, dir, &trees, &model, &c);
     cJSON_Delete(trees.json);
     cJSON_Delete(trees.config);
     cJSON_Delete(trees.map);
+    cJSON_Delete(trees.older);
+    free(model);
     return s;
 }

@@ -251,6 +251,22 @@ static bool replace(struct norm_buf *b, const struct norm_step *step, const char
     return true;
 }
 
+/* SentencePiece's remove_extra_whitespaces: of U+0020 alone. */
+static bool squeeze(struct norm_buf *b, const char *p, const char *end)
+{
+    while (p < end) {
+        const char *word = p;
+        while (word < end && *word == ' ')
+            word++;
+        const char *stop = word < end ? memchr(word, ' ', (size_t)(end - word)) : end;
+        stop = stop ? stop : end;
+        if (word < stop && ((b->n && !put(b, " ", 1)) || !put(b, word, (size_t)(stop - word))))
+            return false;
+        p = stop;
+    }
+    return true;
+}
+
 static enum status replace_matches(struct norm_buf *b, const struct norm_step *step,
                                    const struct tok_text *in)
 {
@@ -300,6 +316,9 @@ static enum status run_step(struct norm_buf *b, const struct norm_step *step,
         break;
     case NORM_PREPEND:
         done = in->bytes == 0 || (put(b, step->to, step->to_bytes) && put(b, p, in->bytes));
+        break;
+    case NORM_SQUEEZE:
+        done = squeeze(b, p, end);
         break;
     case NORM_REPLACE:
         done = replace(b, step, p, end);

@@ -16,6 +16,7 @@ struct assembly {
     const struct tok_parts *parts;
     const struct complaint *c;
     struct token_list added;
+    bool *listed; /* [n_pieces] a file lists it as an added token */
 };
 
 static enum part_kind kind_of(const struct tok_parts *parts, uint32_t id)
@@ -31,7 +32,7 @@ static enum status check_piece(const struct assembly *a, uint32_t id, size_t *by
     enum part_kind kind = kind_of(a->parts, id);
     if (kind < PART_TEXT || kind >= PART_KINDS)
         return complain(a->c, E_FORMAT, "token %u: type %d is none", id, (int)kind);
-    if (!utf8_valid(text->text, text->bytes))
+    if (!a->parts->raw_bytes && !utf8_valid(text->text, text->bytes))
         return complain(a->c, E_FORMAT, "token %u: its text is not UTF-8", id);
     if (a->parts->score && !isfinite(a->parts->score[id]))
         return complain(a->c, E_FORMAT, "token %u: its score is no number", id);
@@ -40,21 +41,43 @@ static enum status check_piece(const struct assembly *a, uint32_t id, size_t *by
     return OK;
 }
 
+static enum status push_added(struct assembly *a, const struct token_entry *e)
+{
+    return tokens_push(&a->added, e) ? complain(a->c, E_NOMEM, "no memory for the added tokens")
+                                     : OK;
+}
+
+/* What other files say of a token goes before what its type says. */
+static enum status collect_listed(struct assembly *a)
+{
+    const struct token_list *list = a->parts->added;
+    enum status s = OK;
+    for (size_t i = 0; list && i < list->n && s == OK; i++) {
+        const struct token_entry *e = &list->entry[i];
+        if (e->bytes == 0)
+            continue;
+        s = a->listed[e->id] ? OK : push_added(a, e);
+        a->listed[e->id] = true;
+    }
+    return s;
+}
+
 static enum status collect_added(struct assembly *a)
 {
-    for (uint32_t id = 0; id < a->parts->n_pieces; id++) {
+    enum status s = collect_listed(a);
+    for (uint32_t id = 0; id < a->parts->n_pieces && s == OK; id++) {
         enum part_kind kind = kind_of(a->parts, id);
         const struct tok_text *text = &a->parts->piece[id];
-        if ((kind != PART_CONTROL && kind != PART_USER && kind != PART_UNKNOWN) || text->bytes == 0)
+        bool added = kind == PART_CONTROL || kind == PART_USER || kind == PART_UNKNOWN;
+        if (!added || text->bytes == 0 || a->listed[id])
             continue;
         const struct token_entry e = {.text = text->text,
                                       .bytes = text->bytes,
                                       .id = (int32_t)id,
                                       .special = kind != PART_USER};
-        if (tokens_push(&a->added, &e))
-            return complain(a->c, E_NOMEM, "no memory for the added tokens");
+        s = push_added(a, &e);
     }
-    return OK;
+    return s;
 }
 
 /* A text given to two ids is encoded to the first; the other is still decoded. */
@@ -65,6 +88,8 @@ static enum status add_text(struct assembly *a, uint32_t id)
     bool taken = !a->t->byte_level && vocab_find(v, text->text, text->bytes) >= 0;
     if (taken || text->bytes == 0 || kind_of(a->parts, id) == PART_UNUSED)
         return build_piece(a->t, (int32_t)id, PIECE_ADDED, text, a->c);
+    if (a->parts->raw_bytes)
+        return build_piece(a->t, (int32_t)id, PIECE_TEXT, text, a->c);
     return build_ordinary(a->t, (int32_t)id, text, a->c);
 }
 
@@ -80,14 +105,18 @@ static enum status add_pieces(struct assembly *a)
         s = check_piece(a, id, &bytes);
     if (s)
         return s;
-    s = vocab_init(&a->t->vocab, parts->n_pieces, parts->n_pieces, bytes);
-    if (s)
-        return complain(a->c, s, "no memory for %u pieces", parts->n_pieces);
+    for (size_t i = 0; parts->added && i < parts->added->n; i++)
+        bytes += parts->added->entry[i].bytes;
+    a->listed = calloc(parts->n_pieces, sizeof(*a->listed));
+    if (!a->listed || vocab_init(&a->t->vocab, parts->n_pieces, parts->n_pieces, bytes))
+        return complain(a->c, E_NOMEM, "no memory for %u pieces", parts->n_pieces);
     s = collect_added(a);
     if (s == OK)
         s = build_guarded(a->t, &a->added, a->c);
     for (uint32_t id = 0; id < parts->n_pieces && s == OK; id++) {
-        if (a->t->vocab.kind[id] == PIECE_NONE && kind_of(parts, id) != PART_USER)
+        bool left = a->t->vocab.kind[id] == PIECE_NONE && kind_of(parts, id) != PART_USER;
+        /* A name that is no piece belongs to the id alone. */
+        if (left && !(a->listed[id] && parts->piece[id].bytes == 0))
             s = add_text(a, id);
     }
     return s ? s : build_added(a->t, &a->added, a->c);
@@ -129,6 +158,19 @@ static enum status merge_by_score(struct assembly *a)
     s = build_ranked(a->t, rank, a->c);
 done:
     free(order);
+    free(rank);
+    return s;
+}
+
+static enum status merge_by_id(struct assembly *a)
+{
+    uint32_t n = a->parts->n_pieces;
+    uint32_t *rank = malloc(n * sizeof(*rank));
+    if (!rank)
+        return complain(a->c, E_NOMEM, "no memory for %u ranks", n);
+    for (uint32_t id = 0; id < n; id++)
+        rank[id] = id;
+    enum status s = build_ranked(a->t, rank, a->c);
     free(rank);
     return s;
 }
@@ -180,9 +222,18 @@ static enum status set_blanks(struct assembly *a)
     t->fuse_unk = true;
     t->prefix = a->parts->blank_first ? PREFIX_ALWAYS : PREFIX_NONE;
     t->strip_blank = a->parts->blank_first;
+    if (a->parts->squeeze)
+        t->norm[t->n_norms++] = (struct norm_step){.kind = NORM_SQUEEZE};
     for (uint32_t id = 0; id < a->parts->n_pieces; id++)
         t->byte_fallback = t->byte_fallback || kind_of(a->parts, id) == PART_BYTE;
     return OK;
+}
+
+static enum status merge(struct assembly *a)
+{
+    if (a->parts->score)
+        return merge_by_score(a);
+    return a->parts->raw_bytes ? merge_by_id(a) : merge_by_list(a);
 }
 
 static enum status assemble(struct assembly *a)
@@ -198,24 +249,33 @@ static enum status assemble(struct assembly *a)
     if (s == OK)
         s = build_cover(a->t, a->c);
     if (s == OK)
-        s = scored ? merge_by_score(a) : merge_by_list(a);
+        s = merge(a);
     if (s == OK)
         build_cuts(a->t);
+    return s;
+}
+
+enum status parts_assemble(struct tokenizer *t, const struct tok_parts *parts,
+                           const struct complaint *c)
+{
+    struct assembly a = {.t = t, .parts = parts, .c = c};
+    enum status s = assemble(&a);
+    tokens_free(&a.added);
+    free(a.listed);
     return s;
 }
 
 enum status tokenizer_of_parts(struct tokenizer **out, const struct tok_parts *parts,
                                const struct complaint *c)
 {
-    struct assembly a = {.t = tok_alloc(), .parts = parts, .c = c};
-    if (!a.t)
+    struct tokenizer *t = tok_alloc();
+    if (!t)
         return complain(c, E_NOMEM, "no memory for a tokenizer");
-    enum status s = assemble(&a);
-    tokens_free(&a.added);
+    enum status s = parts_assemble(t, parts, c);
     if (s) {
-        tokenizer_close(a.t);
+        tokenizer_close(t);
         return s;
     }
-    *out = a.t;
+    *out = t;
     return OK;
 }

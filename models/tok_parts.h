@@ -25,6 +25,8 @@ enum part_kind {
     PART_KINDS,
 };
 
+struct token_list;
+
 struct tok_parts {
     const struct tok_text *piece; /* [n_pieces], the index is the id */
     const uint8_t *kind;          /* [n_pieces] enum part_kind; NULL: all are PART_TEXT */
@@ -34,11 +36,15 @@ struct tok_parts {
      * those of the highest score first. */
     const float *score; /* [n_pieces]; NULL: byte-level */
     bool blank_first;   /* a blank goes in front of every text */
+    bool squeeze;       /* spaces at both ends go, others become one */
 
     /* Byte-level: pieces in GPT-2's alphabet, merges "left right" with the first first. */
     const struct tok_text *merge; /* [n_merges] */
     size_t n_merges;
     const char *pre; /* how text becomes words, a name as GGUF has it */
+    bool raw_bytes;  /* pieces are bytes; no merges are given, lower ids merge first */
+
+    const struct token_list *added; /* flags of added tokens, with ids below n_pieces; NULL */
 
     int32_t bos;    /* -1: none */
     int32_t unk;    /* -1: none, or the piece that is PART_UNKNOWN */

@@ -121,6 +121,7 @@ enum norm_kind {
     NORM_NFKD,
     NORM_LOWER,
     NORM_STRIP,
+    NORM_SQUEEZE, /* spaces at both ends go, others become one */
     NORM_PREPEND,
     NORM_REPLACE,
     NORM_REGEX,
@@ -185,11 +186,14 @@ struct tok_trees {
     cJSON *json;   /* TOK_JSON_FILE */
     cJSON *config; /* TOK_CONFIG_FILE */
     cJSON *map;    /* TOK_MAP_FILE */
+    cJSON *older;  /* TOK_OLDER_FILE */
 };
 
 #define TOK_JSON_FILE   "tokenizer.json"
 #define TOK_CONFIG_FILE "tokenizer_config.json"
 #define TOK_MAP_FILE    "special_tokens_map.json"
+#define TOK_OLDER_FILE  "added_tokens.json" /* {"text": id}, beside a tokenizer.model */
+#define TOK_MODEL_FILE  "tokenizer.model"
 
 /* tokenizer.c: one with nothing in it, for tokenizer_close(); NULL: no memory. */
 struct tokenizer *tok_alloc(void);
@@ -213,6 +217,16 @@ enum status tok_steps_bos(struct tokenizer *t, const cJSON *root,
 enum { TOK_QUOTE_MAX = 80 };
 const char *tok_quote(char out[TOK_QUOTE_MAX], const char *text);
 const char *tok_quote_bytes(char out[TOK_QUOTE_MAX], const char *text, size_t bytes);
+
+/* The same from the bytes of tokenizer.model; trees->json is NULL. */
+enum status tok_load_model(struct tokenizer *t, const struct tok_trees *trees, const char *text,
+                           size_t bytes, const struct complaint *c) MUST_CHECK;
+/* add_bos_token and bos_token of tokenizer_config.json (NULL: none) have the last word. */
+enum status tok_config_bos(struct tokenizer *t, const cJSON *config,
+                           const struct complaint *c) MUST_CHECK;
+/* tok_parts.c */
+enum status parts_assemble(struct tokenizer *t, const struct tok_parts *parts,
+                           const struct complaint *c) MUST_CHECK;
 
 /* tok_build.c, in the order of use: guarded tokens, ordinary pieces, the other added
  * tokens, cover, merges, cuts. */

@@ -161,6 +161,7 @@ static uint32_t growth_of(const struct norm_step *step)
     case NORM_REGEX:
         return 1 + step->to_bytes;
     case NORM_STRIP:
+    case NORM_SQUEEZE:
     case NORM_PREPEND:
         break;
     }

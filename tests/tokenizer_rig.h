@@ -67,9 +67,9 @@ static inline int make_folder(void **state)
     return mkdtemp(folder) ? 0 : -1;
 }
 
-static const char *const made_files[] = {"tokenizer.json", "tokenizer_config.json",
-                                         "chat_template.jinja", "chat_template.json",
-                                         "special_tokens_map.json"};
+static const char *const made_files[] = {
+    "tokenizer.json",  "tokenizer_config.json",   "chat_template.jinja", "chat_template.json",
+    "tokenizer.model", "special_tokens_map.json", "added_tokens.json"};
 
 static inline void remove_files(void)
 {
@@ -115,6 +115,27 @@ static inline struct tokenizer *must_open(const char *dir)
     char err[ERR_BYTES] = "";
     if (tokenizer_open(&t, dir, err, sizeof(err)))
         fail_msg("%s: %s", dir, err);
+    return t;
+}
+
+/* A folder, a .gguf file, or DIR/tokenizer.model for what DIR would be with no
+ * tokenizer.json in it. */
+static inline struct tokenizer *open_form(const char *path)
+{
+    const char *name = strrchr(path, '/');
+    if (!name || strcmp(name + 1, "tokenizer.model") != 0)
+        return must_open(path);
+    remove_files();
+    for (size_t i = 0; i < ARRAY_LEN(made_files); i++) {
+        char from[2 * PATH_BYTES];
+        char to[PATH_BYTES];
+        (void)snprintf(from, sizeof(from), "%.*s/%s", (int)(name - path), path, made_files[i]);
+        (void)snprintf(to, sizeof(to), "%s/%s", folder, made_files[i]);
+        if (strcmp(made_files[i], "tokenizer.json") != 0)
+            assert_int_equal(symlink(from, to), 0);
+    }
+    struct tokenizer *t = must_open(folder);
+    remove_files();
     return t;
 }
 
