@@ -122,24 +122,30 @@ enum status file_read(char **out, size_t *bytes, const char *dir, size_t bytes_m
 
 /* --- text to tree --- */
 
-enum status json_load(cJSON **out, const char *dir, size_t bytes_max, size_t nodes_max,
-                      const struct complaint *c)
+enum status json_of_text(cJSON **out, const char *text, size_t bytes, size_t nodes_max,
+                         const struct complaint *c)
 {
-    char *text = NULL;
-    size_t bytes = 0;
     /* Names may repeat here: writers of vocabularies are not ours to correct, and the getters
      * refuse a repeated name where it matters. */
     const struct json_limits limits = {
         .nodes = nodes_max, .members = SIZE_MAX, .depth = STRICT_DEPTH_MAX};
     struct json_error err = {.what = NULL};
+    if (strict_json(text, bytes, &limits, &err))
+        return complain(c, E_FORMAT, "not valid JSON: %s at byte %zu", err.what, err.offset);
+    /* The grammar is known to be right, so only memory can fail now. */
+    *out = cJSON_ParseWithLength(text, bytes);
+    return *out ? OK : complain(c, E_NOMEM, "no memory to parse %zu bytes", bytes);
+}
+
+enum status json_load(cJSON **out, const char *dir, size_t bytes_max, size_t nodes_max,
+                      const struct complaint *c)
+{
+    char *text = NULL;
+    size_t bytes = 0;
     enum status s = file_read(&text, &bytes, dir, bytes_max, c);
     if (s)
         return s;
-    if (strict_json(text, bytes, &limits, &err))
-        s = complain(c, E_FORMAT, "not valid JSON: %s at byte %zu", err.what, err.offset);
-    /* The grammar is known to be right, so only memory can fail now. */
-    else if (!(*out = cJSON_ParseWithLength(text, bytes)))
-        s = complain(c, E_NOMEM, "no memory to parse %zu bytes", bytes);
+    s = json_of_text(out, text, bytes, nodes_max, c);
     free(text);
     return s;
 }

@@ -56,6 +56,10 @@ enum status file_read(char **out, size_t *bytes, const char *dir, size_t bytes_m
 enum status json_load(cJSON **out, const char *dir, size_t bytes_max, size_t nodes_max,
                       const struct complaint *c) MUST_CHECK;
 
+/* The same from memory, with a NUL behind the last byte. */
+enum status json_of_text(cJSON **out, const char *text, size_t bytes, size_t nodes_max,
+                         const struct complaint *c) MUST_CHECK;
+
 /* A member by its exact name; NULL when o is no object, or it is absent or null. */
 const cJSON *json_get(const cJSON *o, const char *key);
 
