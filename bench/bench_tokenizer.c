@@ -1,4 +1,4 @@
-#include "models/tokenizer.h"
+#include "models/tok_priv.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,38 +8,76 @@
 /* What text costs: milliseconds of processor time to encode one and two MiB of each kind, the best
  * of three runs, and how often the doubled text took the time of the single one. As CSV on stdout.
  *
- * usage: bench_tokenizer DIR...   (folders with a tokenizer.json) */
+ * usage: bench_tokenizer [--pre NAME] MODEL...   (folders, or .gguf files)
+ *
+ * With --pre, text is cut as GGUF's tokenizer.ggml.pre of that name says, whatever the model's own
+ * way is: "tekken" and "deepseek-v3" run in PCRE2. */
 
 enum { TEXT_BYTES = 1 << 20, RUNS = 3, ERR_BYTES = 256 };
 
-/* An empty pattern: letters of base64 in no order. */
+static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char lower[] = "abcdefghijklmnopqrstuvwxyz";
+
+/* Repeated, or letters of one alphabet in no order, or any characters in no order. */
 static const struct kind {
     const char *name;
     const char *pattern;
+    const char *alphabet;
 } kinds[] = {
-    {"prose", "The quick brown fox, as they say, jumps over the lazy dog. "},
-    {"code", "    for (int i = 0; i < n; i++) {\n        sum += a[i];\n    }\n"},
-    {"base64", ""},
-    {"letter", "a"},
-    {"spaces", " "},
-    {"newlines", "\n"},
-    {"digits", "1234567890"},
-    {"punctuation", "!?.,"},
-    {"cjk", "\xe4\xb8\xad\xe6\x96\x87\xe5\xad\x97"},
-    {"emoji", "\xf0\x9f\x98\x80\xf0\x9f\x8e\x89"},
-    {"marks", "e\xcc\x81"},
-    {"mixed", "a1 \xc3\xa9\n\t_"},
+    {"prose", "The quick brown fox, as they say, jumps over the lazy dog. ", NULL},
+    {"code", "    for (int i = 0; i < n; i++) {\n        sum += a[i];\n    }\n", NULL},
+    {"base64", NULL, base64},
+    {"word", NULL, lower},
+    {"letter", "a", NULL},
+    {"spaces", " ", NULL},
+    {"newlines", "\n", NULL},
+    {"digits", "1234567890", NULL},
+    {"punctuation", "!?.,", NULL},
+    {"cjk", "\xe4\xb8\xad\xe6\x96\x87\xe5\xad\x97", NULL},
+    {"emoji", "\xf0\x9f\x98\x80\xf0\x9f\x8e\x89", NULL},
+    {"marks", "\xcc\x81\xcc\x96", NULL},
+    {"mixed", "a1 \xc3\xa9\n\t_", NULL},
+    {"random", NULL, NULL},
 };
 
-static void fill(char *text, size_t bytes, const char *pattern)
+static uint32_t next_random(uint32_t *state)
 {
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    uint32_t random = 1;
-    size_t n = strlen(pattern);
-    for (size_t i = 0; i < bytes; i++) {
-        random = random * 1664525U + 1013904223U;
-        text[i] = n ? pattern[i % n] : letters[random >> 26];
+    *state = *state * 1664525U + 1013904223U;
+    return *state >> 11;
+}
+
+/* One character of two or three bytes, or an ASCII one; 0: it does not fit. */
+static size_t put_any(char *to, size_t left, uint32_t *state)
+{
+    uint32_t cp = next_random(state) & 0xffff;
+    if (cp >= 0xd800 && cp < 0xe000)
+        cp &= 0x7f;
+    if (cp < 0x80 || left < 3) {
+        *to = (char)(cp & 0x7f);
+        return 1;
+    }
+    if (cp < 0x800) {
+        to[0] = (char)(0xc0 | cp >> 6);
+        to[1] = (char)(0x80 | (cp & 0x3f));
+        return 2;
+    }
+    to[0] = (char)(0xe0 | cp >> 12);
+    to[1] = (char)(0x80 | (cp >> 6 & 0x3f));
+    to[2] = (char)(0x80 | (cp & 0x3f));
+    return 3;
+}
+
+/* Whole characters, also when it is cut at half. */
+static void fill(char *text, size_t bytes, const struct kind *k)
+{
+    uint32_t state = 1;
+    size_t n = k->pattern ? strlen(k->pattern) : k->alphabet ? strlen(k->alphabet) : 0;
+    for (size_t i = 0; i < bytes;) {
+        if (k->pattern)
+            text[i] = k->pattern[i % n];
+        else if (k->alphabet)
+            text[i] = k->alphabet[next_random(&state) % n];
+        i += k->pattern || k->alphabet ? 1 : put_any(text + i, bytes - i, &state);
     }
 }
 
@@ -71,10 +109,10 @@ static double encode_ms(const struct tokenizer *t, const char *text, size_t byte
     return best;
 }
 
-static void measure(const struct tokenizer *t, const char *dir, const struct kind *k)
+static void measure(const struct tokenizer *t, const char *name, const struct kind *k)
 {
-    size_t n = strlen(k->pattern);
-    size_t once = TEXT_BYTES - (n ? TEXT_BYTES % n : 0); /* whole characters */
+    size_t n = k->pattern ? strlen(k->pattern) : 1;
+    size_t once = TEXT_BYTES - TEXT_BYTES % n; /* whole characters */
     char *text = malloc(2 * once);
     int32_t *ids = malloc(tokenizer_bound(t, 2 * once) * sizeof(*ids));
     size_t n_ids;
@@ -83,24 +121,41 @@ static void measure(const struct tokenizer *t, const char *dir, const struct kin
         fprintf(stderr, "bench_tokenizer: %s\n", status_text(E_NOMEM));
         exit(1);
     }
-    fill(text, 2 * once, k->pattern);
+    fill(text, once, k);
     double one = encode_ms(t, text, once, ids, &n_ids);
+    fill(text, 2 * once, k);
     double two = encode_ms(t, text, 2 * once, ids, &n_twice);
-    printf("%s,%s,%zu,%zu,%.1f,%.1f,%.2f\n", dir, k->name, once, n_ids, one, two, two / one);
+    printf("%s,%s,%zu,%zu,%.1f,%.1f,%.2f,%.1f\n", name, k->name, once, n_ids, one, two, two / one,
+           (double)once / one / 1e3);
     free(text);
     free(ids);
 }
 
+static void cut_as(struct tokenizer *t, const char *pre)
+{
+    char err[ERR_BYTES] = "";
+    const struct complaint c = complaint_in("--pre", err, sizeof(err));
+    bool bos;
+    t->n_cuts = 0;
+    if (tok_pre_named(t, pre, &bos, &c)) {
+        fprintf(stderr, "bench_tokenizer: %s\n", err);
+        exit(1);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    printf("folder,kind,bytes,ids,ms,ms_doubled,ratio\n");
-    for (int i = 1; i < argc; i++) {
+    const char *pre = argc > 2 && strcmp(argv[1], "--pre") == 0 ? argv[2] : NULL;
+    printf("folder,kind,bytes,ids,ms,ms_doubled,ratio,MB_per_s\n");
+    for (int i = pre ? 3 : 1; i < argc; i++) {
         struct tokenizer *t;
         char err[ERR_BYTES] = "";
         if (tokenizer_open(&t, argv[i], err, sizeof(err))) {
             fprintf(stderr, "bench_tokenizer: %s\n", err);
             return 1;
         }
+        if (pre)
+            cut_as(t, pre);
         for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
             measure(t, argv[i], &kinds[k]);
         tokenizer_close(t);

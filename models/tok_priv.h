@@ -379,11 +379,16 @@ struct symbol {
 
 /* Memory grows and stays until bpe_free(); zero-initialised. */
 struct bpe {
-    struct symbol *sym; /* [cap] */
-    uint64_t *heap;     /* [2 * cap] rank << 32 | position, smallest first */
+    uint32_t *source; /* [cap] the word's symbols, n of them */
+    uint32_t *out;    /* [cap] n_out of them are what bpe_run() left */
     size_t cap;
     size_t n;
+    size_t n_out;
+    struct symbol *sym; /* [sym_cap] of one window */
+    uint64_t *heap;     /* [2 * sym_cap] rank << 32 | position, smallest first */
+    size_t sym_cap;
     size_t n_heap;
+    size_t window; /* symbols merged at a time; 0: as many as is good */
     uint64_t work; /* steps done, for tests of complexity */
 };
 
@@ -392,8 +397,8 @@ struct bpe {
 /* Empties it and makes room for n symbols. */
 enum status bpe_begin(struct bpe *b, size_t n) MUST_CHECK;
 void bpe_push(struct bpe *b, uint32_t id);
-/* Merges until nothing does. What is left is the list that begins at symbol 0. */
-void bpe_run(struct bpe *b, const struct merges *m);
+/* Merges until nothing does: out, n_out. E_NOMEM. */
+enum status bpe_run(struct bpe *b, const struct merges *m) MUST_CHECK;
 void bpe_free(struct bpe *b);
 
 /* What tokenizer_encode_marked() is given, and how many steps it took. */

@@ -152,12 +152,9 @@ static enum status put(struct encoder *e, uint32_t id)
 static enum status finish_word(struct encoder *e)
 {
     struct bpe *b = &e->bpe;
-    if (b->n == 0)
-        return OK;
-    bpe_run(b, &e->t->merges);
-    enum status s = OK;
-    for (uint32_t at = 0; at != BPE_END && s == OK; at = b->sym[at].next)
-        s = put(e, b->sym[at].id);
+    enum status s = bpe_run(b, &e->t->merges);
+    for (size_t i = 0; i < b->n_out && s == OK; i++)
+        s = put(e, b->out[i]);
     return s;
 }
 
