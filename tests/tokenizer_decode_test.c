@@ -103,6 +103,67 @@ static void decoding_in_parts(void **state)
     }
 }
 
+static uint32_t next_random(uint64_t *state)
+{
+    *state = *state * 6364136223846793005U + 1442695040888963407U;
+    return (uint32_t)(*state >> 33);
+}
+
+/* What the bytes of all tokens together are, a bad one replaced; the stream must say the
+ * same, whatever ids come. */
+static void check_stream(const struct tokenizer *t, const int32_t *id, size_t n)
+{
+    enum { RAW_MAX = 1024 };
+    char raw[RAW_MAX];
+    char want[3 * RAW_MAX];
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *text = t->vocab.bytes + t->vocab.start[id[i]];
+        size_t length = t->vocab.length[id[i]];
+        enum piece_kind kind = (enum piece_kind)t->vocab.kind[id[i]];
+        assert_true(bytes + length <= RAW_MAX);
+        if (kind == PIECE_BYTE) {
+            raw[bytes++] = (char)strtol((char[]){text[3], text[4], '\0'}, NULL, 16);
+        } else if (kind != PIECE_SPECIAL) {
+            memcpy(raw + bytes, text, length);
+            bytes += length;
+        }
+    }
+    size_t n_want = repaired(raw, bytes, want);
+    size_t got;
+    char *back = decode(t, id, n, true, &got);
+    assert_int_equal(got, n_want);
+    assert_memory_equal(back, want, got);
+    free(back);
+}
+
+static void any_ids_stream(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 3000, LENGTH = 40 };
+    static const char *const rows[] = {"\xe4\xb8", "\xb8\xad", "\xf0\x9f\x98", "\x80\xc3", "a\xcc"};
+    char *json = byte_level_json(rows, ARRAY_LEN(rows), NO_PATTERN);
+    struct tokenizer *level = must_make(json);
+    free(json);
+    json = blanks_json("", "a " U_E " " U_CJK " " U_EMO, "", "");
+    struct tokenizer *blanks = must_make(json);
+    free(json);
+    uint64_t seed = 5;
+    for (int round = 0; round < ROUNDS; round++) {
+        const struct tokenizer *t = round % 2 ? level : blanks;
+        int32_t id[LENGTH];
+        size_t n = 1 + next_random(&seed) % LENGTH;
+        bool high = next_random(&seed) % 2; /* mostly bytes that want others */
+        for (size_t i = 0; i < n; i++) {
+            uint32_t any = next_random(&seed) % t->vocab.n;
+            id[i] = (int32_t)(high && any < 128 ? any + 128 : any);
+        }
+        check_stream(t, id, n);
+    }
+    tokenizer_close(level);
+    tokenizer_close(blanks);
+}
+
 /* The blank that encoding put in front goes again, but only that one and only there. */
 static void leading_blank(void **state)
 {
@@ -150,6 +211,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoding_in_parts),
+        cmocka_unit_test(any_ids_stream),
         cmocka_unit_test(leading_blank),
         cmocka_unit_test(ids_that_are_none),
     };
