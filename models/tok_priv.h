@@ -150,7 +150,8 @@ struct tokenizer {
     uint32_t n_cuts;
     struct norm_step norm[TOK_STEPS_MAX]; /* [n_norms] */
     uint32_t n_norms;
-    uint32_t growth; /* a byte of text becomes at most so many */
+    uint32_t growth; /* a byte of text becomes at most so many, */
+    uint32_t front;  /* and so many more of each stretch of text */
     enum tok_prefix prefix;
     bool byte_level;    /* pieces are bytes in GPT-2's alphabet; else SentencePiece's way */
     bool byte_fallback; /* characters without a piece become <0x..> */

@@ -222,6 +222,7 @@ static enum status read_normalizer(struct tokenizer *t, const cJSON *root,
         t->n_norms--;
     for (uint32_t i = 0; i < t->n_norms; i++) {
         t->growth *= growth_of(&t->norm[i]);
+        t->front = t->front * growth_of(&t->norm[i]) + t->norm[i].to_bytes;
         if (t->growth > GROWTH_MAX)
             return complain(c, E_UNSUPPORTED, "normalizer: a text could grow more than %d times",
                             GROWTH_MAX);

@@ -17,10 +17,6 @@
 /* A merge takes two symbols' places, an unknown character needs one per byte. */
 #define TEXT_BYTES_MAX ((size_t)1 << 29)
 
-/* What stands in front of a stretch of text once it is normalized: its blank and every
- * step's text. */
-#define TEXT_GROWS_MAX (BLANK_BYTES + TOK_STEPS_MAX * STEP_TEXT_MAX)
-
 struct tokenizer *tok_alloc(void)
 {
     struct tokenizer *t = calloc(1, sizeof(*t));
@@ -111,19 +107,17 @@ size_t tokenizer_bound(const struct tokenizer *t, size_t bytes)
 {
     /* Only a blank grows: one byte of text, three of a piece the vocabulary may lack. */
     size_t each = !t->byte_level && t->blank_id < 0 ? BLANK_BYTES : 1;
+    size_t rate = each * t->growth;
+    size_t front = each * (t->front + (t->prefix != PREFIX_NONE || t->space_first));
     size_t n;
-    if (!size_mul(bytes, each * t->growth, &n) || !size_add(n, TEXT_GROWS_MAX, &n))
+    if (!size_mul(bytes, rate, &n) || !size_add(n, front, &n))
         return SIZE_MAX;
-    /* Added tokens of a few bytes leave no room for what is put in front of the text behind
-     * each of them. */
-    size_t gap = t->added.n ? (size_t)t->added.shortest + 1 : SIZE_MAX;
-    size_t more = bytes / gap;
-    if (!size_mul(more,
-                  t->n_norms ? TEXT_GROWS_MAX
-                  : gap > 2  ? 0
-                             : 2,
-                  &more) ||
-        !size_add(n, more, &n))
+    if (t->added.n == 0)
+        return n;
+    /* Behind each added token comes a front again; what its own bytes do not pay for: */
+    size_t paid = t->added.shortest * rate;
+    size_t more = front + 1 > paid ? front + 1 - paid : 0;
+    if (!size_mul(bytes / (t->added.shortest + 1U) + 1, more, &more) || !size_add(n, more, &n))
         return SIZE_MAX;
     return n;
 }
