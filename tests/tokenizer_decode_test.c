@@ -114,7 +114,7 @@ static uint32_t next_random(uint64_t *state)
 static void check_stream(const struct tokenizer *t, const int32_t *id, size_t n)
 {
     enum { RAW_MAX = 1024 };
-    char raw[RAW_MAX];
+    char raw[RAW_MAX] = "";
     char want[3 * RAW_MAX];
     size_t bytes = 0;
     for (size_t i = 0; i < n; i++) {
