@@ -17,6 +17,8 @@
  * that all of them hold about as many. The threads of the cpu are divided evenly: engines
  * that compute at once would only take them from each other. */
 
+enum { SCRATCH_BYTES = 64 << 20 };
+
 enum { SEQS_CPU = 32, SEQS_GPU = 256, ROWS_CPU = 64, ROWS_GPU = 2048 };
 
 /* Up to here a step of a GPU takes as long as reading the weights does: peak int8 operations
@@ -356,9 +358,11 @@ static double context_bytes(const struct served *m)
     return (double)m->info.kv_bytes_per_token * m->info.context_max;
 }
 
-static double with_scratch(const struct served *m)
+/* A tiny model's step may need more than its weights do. */
+static double with_scratch(const struct served *m, const struct options *o)
 {
-    return (double)m->info.weight_bytes * 1.1;
+    double weights = (double)m->info.weight_bytes * (o->weights == NUMBERS_F32 ? 4 : 1);
+    return weights * 1.1 + SCRATCH_BYTES;
 }
 
 static void share_out(struct registry *r, const struct options *o, size_t bytes_free,
@@ -367,7 +371,7 @@ static void share_out(struct registry *r, const struct options *o, size_t bytes_
     double left = (double)bytes_free;
     double all = 0;
     for (int32_t i = 0; i < r->n; i++) {
-        left -= with_scratch(&r->model[i]);
+        left -= with_scratch(&r->model[i], o);
         all += context_bytes(&r->model[i]);
     }
     left = left > 0 ? left : 0;
@@ -375,7 +379,7 @@ static void share_out(struct registry *r, const struct options *o, size_t bytes_
         struct served *m = &r->model[i];
         double part = context_bytes(m) / all;
         m->share = (struct share){
-            .memory_max = (size_t)(with_scratch(m) + left * part),
+            .memory_max = (size_t)(with_scratch(m, o) + left * part),
             .kv_bytes = (size_t)((double)o->kv_bytes * part),
             .threads = threads / r->n > 1 ? threads / r->n : 1,
         };
