@@ -60,14 +60,30 @@ struct worker {
 /* Below this a row is zero: 127 / absmax must stay finite. */
 static const float absmax_min = 1e-30f;
 
+union bits {
+    float f;
+    int32_t i;
+    uint32_t u;
+};
+
+/* Magnitudes are in order as integers too, of which the compiler takes a maximum in vectors. */
+static float absmax(const float *x, int32_t n)
+{
+    union bits most = {.i = 0};
+    for (int32_t i = 0; i < n; i++) {
+        union bits v = {.f = x[i]};
+        int32_t magnitude = v.i & 0x7fffffff;
+        most.i = magnitude > most.i ? magnitude : most.i;
+    }
+    return most.f;
+}
+
 void quantize_row(int8_t *q, float *scale, const float *x, int32_t n)
 {
     /* Adding 1.5 * 2^23 leaves the sum's last bit worth one, so the addition itself
      * rounds to nearest even, and the low byte is the number in two's complement. */
     const float magic = 12582912.0f;
-    float most = 0;
-    for (int32_t i = 0; i < n; i++)
-        most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+    float most = absmax(x, n);
     if (most < absmax_min) {
         memset(q, 0, (size_t)n);
         *scale = 0;
@@ -75,10 +91,7 @@ void quantize_row(int8_t *q, float *scale, const float *x, int32_t n)
     }
     float inverse = 127.0f / most;
     for (int32_t i = 0; i < n; i++) {
-        union {
-            float f;
-            uint32_t u;
-        } v = {.f = x[i] * inverse + magic};
+        union bits v = {.f = x[i] * inverse + magic};
         q[i] = (int8_t)(uint8_t)v.u;
     }
     *scale = most / 127.0f;
