@@ -403,6 +403,8 @@ static enum status read_generation(struct model_info *f, const cJSON *o, const s
     double temperature = -1;
     double top_p = -1;
     double repetition = -1;
+    double min_p = -1;
+    int64_t answer_max = 0;
     int64_t top_k = -1;
     if (!cJSON_IsObject(o))
         return complain(c, E_FORMAT, "must be an object");
@@ -415,10 +417,16 @@ static enum status read_generation(struct model_info *f, const cJSON *o, const s
         s = field_int(o, "top_k", 0, INT32_MAX, &top_k, c);
     if (!s)
         s = field_number(o, "repetition_penalty", 1e-3, 1e3, &repetition, c);
+    if (!s)
+        s = field_number(o, "min_p", 0, 1, &min_p, c);
+    if (!s)
+        s = field_int(o, "max_new_tokens", 1, INT32_MAX, &answer_max, c);
     f->temperature = (float)temperature;
     f->top_p = (float)top_p;
     f->top_k = (int32_t)top_k;
     f->repetition = (float)repetition;
+    f->min_p = (float)min_p;
+    f->answer_max = (int32_t)answer_max;
     return s;
 }
 
@@ -468,6 +476,7 @@ enum status config_load(struct config *out, const char *path, char *err, size_t 
 {
     *out = (struct config){.info = {.bos = -1, .temperature = -1, .top_p = -1, .top_k = -1}};
     out->info.repetition = -1;
+    out->info.min_p = -1;
     return gguf_is_path(path) ? load_gguf(out, path, err, err_size)
                               : load_folder(out, path, err, err_size);
 }

@@ -63,6 +63,8 @@ struct model_info {
     float top_p;
     int32_t top_k;
     float repetition;
+    float min_p;
+    int32_t answer_max; /* its max_new_tokens; 0: not given */
 };
 
 /* One step over a ragged batch. Rows are tokens; each sequence is a run of

@@ -185,6 +185,10 @@ void prompt_params(struct sched_params *p, const struct served *m, const struct 
         how->top_k = info->top_k;
     if (model_defaults && !r->repetition_given && info->repetition > 0)
         how->repetition = info->repetition;
+    if (model_defaults && !r->min_p_given && info->min_p >= 0)
+        how->min_p = info->min_p;
+    if (model_defaults && p->max_new_tokens == TOKENS_NO_LIMIT && info->answer_max > 0)
+        p->max_new_tokens = info->answer_max;
     if (!r->seed_given)
         how->seed = random_u64();
     p->stop_token = r->stop_tokens.id;

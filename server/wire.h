@@ -74,6 +74,7 @@ struct gen_request {
     bool temperature_given;
     bool top_p_given;
     bool top_k_given;
+    bool min_p_given;
     bool repetition_given;
     bool seed_given;
     struct sched_params params; /* what was not given holds the format's default */

@@ -280,6 +280,9 @@ static const struct lie generation_lies[] = {
     {"{}", "{\"temperature\":1e400}", E_FORMAT, "\"temperature\""},
     {"{}", "{\"top_p\":1.5}", E_FORMAT, "\"top_p\""},
     {"{}", "{\"top_k\":1.5}", E_FORMAT, "\"top_k\""},
+    {"{}", "{\"min_p\":0.05,\"max_new_tokens\":64}", OK, ""},
+    {"{}", "{\"min_p\":2}", E_FORMAT, "\"min_p\""},
+    {"{}", "{\"max_new_tokens\":0}", E_FORMAT, "\"max_new_tokens\""},
     {"{}", "{\"repetition_penalty\":0}", E_FORMAT, "\"repetition_penalty\""},
     {"{}", "{\"eos_token_id\":[99]}", E_FORMAT, "\"eos_token_id\""},
 };

@@ -9,6 +9,8 @@
 #include "tests/model_rig.h"
 #include "tests/tiny_model.h"
 
+#include <sys/wait.h>
+
 enum { TINY_CONTEXT = 64, TINY_VOCAB = 97 };
 
 static const struct tiny shapes[] = {
@@ -393,9 +395,14 @@ static void cut_file(void *arg, uint64_t done, uint64_t total)
     assert_int_equal(truncate(path, 100000), 0);
 }
 
+/* While it is read: widened values, and int8 rows that go to their place as they are. */
 static void survives_a_file_that_shrinks(void **state)
 {
-    struct tiny t = {512, 64, 1, 4, 4, 8, 8192, 64, true, "F32", NULL, .seed = 3};
+    static const struct tiny files[] = {
+        {512, 64, 1, 4, 4, 8, 8192, 64, true, "F32", NULL, .seed = 3},
+        {512, 64, 1, 4, 4, 8, 8192, 64, true, "BF16", NULL, .seed = 3},
+        {128, 4096, 2, 4, 4, 32, 64, 64, true, "F32", NULL, .seed = 3, .int8 = true},
+    };
     const struct ops_options how = {.backend = backend(), .threads = 1};
     char err[256] = "";
     char dir[64];
@@ -403,17 +410,92 @@ static void survives_a_file_that_shrinks(void **state)
     struct model *m = NULL;
     (void)state;
     tiny_dir(dir);
-    tiny_save_model(dir, &t);
     assert_int_equal(ops_open(&ops, &how, err, sizeof(err)), OK);
-    const struct model_options opt = {.path = dir,
-                                      .step_rows_max = 8,
-                                      .step_seqs_max = 2,
-                                      .progress = cut_file,
-                                      .progress_arg = dir};
-    assert_int_equal(model_open(&m, &opt, ops, err, sizeof(err)), E_IO);
-    assert_non_null(strstr(err, "model.safetensors: tensor \"model."));
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        tiny_save_model(dir, &files[i]);
+        const struct model_options opt = {.path = dir,
+                                          .step_rows_max = 8,
+                                          .step_seqs_max = 2,
+                                          .progress = cut_file,
+                                          .progress_arg = dir};
+        assert_int_equal(model_open(&m, &opt, ops, err, sizeof(err)), E_IO);
+        assert_non_null(strstr(err, "model.safetensors: tensor \"model."));
+    }
     ops->close(ops);
     tiny_drop(dir);
+}
+
+/* Once it is loaded, a model needs its files no more. */
+static void serves_without_its_files(void **state)
+{
+    const int32_t ids[3] = {5, 6, 7};
+    int32_t table[STRIDE];
+    float want[TINY_VOCAB];
+    float got[TINY_VOCAB];
+    (void)state;
+    table_up(table, 0);
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+        char dir[64];
+        char path[128];
+        tiny_dir(dir);
+        tiny_save_model(dir, &shapes[i]);
+        struct rig *r = rig_open(&(struct setup){.path = dir, .threads = 1});
+        feed(r, ids, 0, 3, 3, table, want);
+        snprintf(path, sizeof(path), "%s/model.safetensors", dir);
+        assert_int_equal(truncate(path, 0), 0);
+        feed(r, ids, 0, 3, 3, table, got);
+        assert_memory_equal(got, want, sizeof(want));
+        rig_close(r);
+        tiny_drop(dir);
+    }
+}
+
+/* Kilobytes, or 0 where the kernel does not tell. */
+static long peak_kb(void)
+{
+    char line[128];
+    long kb = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof(line), f))
+        kb = strncmp(line, "VmHWM:", 6) == 0 ? strtol(line + 6, NULL, 10) : kb;
+    if (f)
+        fclose(f);
+    return kb;
+}
+
+/* Loads by itself, so that the peak is this model's; the exit status says how it went. */
+static void load_small(const char *dir)
+{
+    enum { SPARE_KB = 64 << 10 };
+    struct model *m = NULL;
+    struct ops *ops;
+    char err[256];
+    long before = peak_kb();
+    const struct ops_options how = {.backend = "cpu", .threads = 2};
+    const struct model_options opt = {.path = dir, .step_rows_max = 8, .step_seqs_max = 1};
+    if (ops_open(&ops, &how, err, sizeof(err)) || model_open(&m, &opt, ops, err, sizeof(err)))
+        _exit(2);
+    long weights = (long)(model_info(m)->weight_bytes >> 10);
+    _exit(peak_kb() - before <= weights + SPARE_KB ? 0 : 1);
+}
+
+/* 128 MB of f32 become 32 MB of int8: what is held beyond that does not grow with the file. */
+static void loads_in_little_memory(void **state)
+{
+    static const struct tiny large = {512, 64, 1, 4, 4, 8, 65536, 64, true, "F32", NULL, .seed = 4};
+    char dir[64];
+    int status = -1;
+    (void)state;
+    tiny_dir(dir);
+    tiny_save_model(dir, &large);
+    pid_t child = fork();
+    if (child == 0)
+        load_small(dir);
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    tiny_drop(dir);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 int main(void)
@@ -422,7 +504,8 @@ int main(void)
         cmocka_unit_test(same_answer_in_any_company),   cmocka_unit_test(stored_types_agree),
         cmocka_unit_test(inspect_tells_what_open_does), cmocka_unit_test(refuses_what_cannot_be),
         cmocka_unit_test(survives_lack_of_memory),      cmocka_unit_test(a_lost_device_is_told),
-        cmocka_unit_test(survives_a_file_that_shrinks),
+        cmocka_unit_test(survives_a_file_that_shrinks), cmocka_unit_test(serves_without_its_files),
+        cmocka_unit_test(loads_in_little_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -312,6 +312,46 @@ static void what_is_not_finite_is_refused(void **state)
     tiny_drop(dir);
 }
 
+/* The scales of an int8 checkpoint are numbers like others; so is int8 itself, whatever it is. */
+static void scales_are_finite(void **state)
+{
+    static const uint32_t nan_bits = 0x7fc00000;
+    char dir[64];
+    char err[256] = "";
+    struct tiny t = small;
+    struct tiny_file f;
+    (void)state;
+    t.int8 = true;
+    tiny_dir(dir);
+    tiny_save_config(dir, &t);
+    tiny_build(&t, &f);
+    const char *at = strstr(f.header, "mlp.down_proj.weight_scale");
+    assert_non_null(at);
+    at = strstr(at, "data_offsets");
+    assert_non_null(at);
+    size_t begin = strtoul(at + strlen("data_offsets\":["), NULL, 10);
+    for (int f32 = 0; f32 < 2; f32++) {
+        tiny_save_tensors(dir, "model.safetensors", &f);
+        expect("as made", open_model(dir, f32, err, sizeof(err)), OK, err, "");
+        memcpy(f.data + begin + 4, &nan_bits, sizeof(nan_bits));
+        tiny_save_tensors(dir, "model.safetensors", &f);
+        expect("a scale", open_model(dir, f32, err, sizeof(err)), E_FORMAT, err,
+               "tensor \"model.layers.0.mlp.down_proj.weight\" holds a value that is not finite");
+        memset(f.data + begin + 4, 0, sizeof(nan_bits));
+    }
+    /* Rows of scale 0, and -128, which no quantizer writes. */
+    memset(f.data, 0, f.data_bytes);
+    tiny_save_tensors(dir, "model.safetensors", &f);
+    expect("zeros", open_model(dir, false, err, sizeof(err)), OK, err, "");
+    memset(f.data + begin - (size_t)t.dim * (size_t)t.hidden, 0x80,
+           (size_t)t.dim * (size_t)t.hidden);
+    tiny_save_tensors(dir, "model.safetensors", &f);
+    expect("-128", open_model(dir, false, err, sizeof(err)), OK, err, "");
+    free(f.header);
+    free(f.data);
+    tiny_drop(dir);
+}
+
 static void zeros_are_fine(void **state)
 {
     struct tiny_file f;
@@ -385,6 +425,7 @@ int main(void)
         cmocka_unit_test(index_lies_are_refused),
         cmocka_unit_test(only_regular_files_are_read),
         cmocka_unit_test(what_is_not_finite_is_refused),
+        cmocka_unit_test(scales_are_finite),
         cmocka_unit_test(zeros_are_fine),
         cmocka_unit_test(quantizing_rounds_to_nearest_even),
         cmocka_unit_test(every_half_widens_exactly),
