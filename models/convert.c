@@ -315,7 +315,8 @@ static enum status start(struct conversion *v)
 enum status convert_model(const struct convert_options *opt, struct ops *ops, char *err,
                           size_t err_size)
 {
-    struct conversion v = {.opt = opt, .err = err, .err_size = err_size};
+    struct conversion v = {.opt = opt, .err_size = err_size};
+    v.err = err; /* not above: see complaint_in() */
     const struct complaint c = complaint_of(&v, "convert");
     if (!ops->host_memory)
         return complain(&c, E_UNSUPPORTED, "only the cpu backend converts");
