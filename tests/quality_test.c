@@ -85,7 +85,6 @@ static void trained_models_lose_little(void **state)
         "stories260K/hf-f32",
         "llama2xs-279K/hf-bf16",
         "shakespeare4M-llama3/hf-bf16",
-        NULL,
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -94,9 +93,7 @@ static void trained_models_lose_little(void **state)
         struct model_note note;
         size_t n_notes;
         snprintf(path, sizeof(path), "%s/models/%s", root && *root ? root : REPO_DIR "/../shared",
-                 names[i] ? names[i] : "");
-        if (!names[i])
-            snprintf(path, sizeof(path), "%s", REPO_DIR "/models/demo");
+                 names[i]);
         if (access(path, R_OK) != 0) {
             print_message("skipped: no %s\n", path);
             continue;
@@ -107,8 +104,7 @@ static void trained_models_lose_little(void **state)
         rig_close(r);
         double int8 = measure(&(struct setup){.path = path}, ids, &note, 1, &n_notes);
         print_message("%s: perplexity %.4f in f32, %.4f in int8 (%+.2f %%) over %d tokens\n",
-                      names[i] ? names[i] : "demo", f32, int8, 100 * (int8 / f32 - 1),
-                      TEXTS * (TEXT_TOKENS - 1));
+                      names[i], f32, int8, 100 * (int8 / f32 - 1), TEXTS * (TEXT_TOKENS - 1));
         assert_true(int8 <= f32 * 1.01);
         assert_int_equal(n_notes, 0);
         free(ids);
