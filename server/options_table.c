@@ -171,7 +171,7 @@ const struct command_row option_commands[] = {
     {"inspect", CMD_INSPECT, IN_INSPECT, "inspect MODEL [options]",
      "print what a model is and what fits, without loading its weights"},
     {"convert", CMD_CONVERT, IN_CONVERT, "convert SRC DST [options]",
-     "write a model as a directory in int8 that loads without work, here and in vLLM"},
+     "write a model as a directory in int8 that loads without work, in the form vLLM reads"},
 };
 
 const size_t n_option_groups = ARRAY_LEN(option_groups);
