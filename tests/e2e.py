@@ -684,6 +684,8 @@ def every_kind_of_file(s):
     want = json.loads((family / "golden" / "greedy-F32.json").read_text())
     for model in (family / "hf-f32", family / "gguf" / "stories260K-F32.gguf"):
         own = Server(binary, "--model", str(model), "--weights", "f32", "--kv", "f32")
+        served = json.loads(own.get("/v1/models")[1])["data"]
+        assert served[0]["id"] == model.name.removesuffix(".gguf"), served
         for row in want[:6]:
             body = {"prompt": row["prompt"], "temperature": 0, "max_tokens": len(row["gen_ids"])}
             status, got, _ = own.post("/v1/completions", body)
