@@ -136,7 +136,11 @@ static enum status render(const struct chat *c, const struct chat_input *in, str
     if (in->tools && !in->tools->child)
         given.tools = NULL;
     cJSON *messages =
-        chat_normal(in->messages, jinja_mentions_text(t, "developer"), c->arguments_text);
+        chat_normal(in->messages, (struct chat_style){
+                                      .developer = jinja_mentions_text(t, "developer"),
+                                      .calls = jinja_mentions_text(t, "tool_calls"),
+                                      .arguments_text = c->arguments_text,
+                                  });
     if (!messages)
         return E_NOMEM;
     s = run(c, t, &given, messages, out, err, err_size);

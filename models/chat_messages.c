@@ -151,46 +151,48 @@ static bool has_calls(const cJSON *message)
     return cJSON_IsArray(calls) && calls->child;
 }
 
-static bool copy_member(cJSON *to, const cJSON *v, bool developer, bool arguments_text)
+static bool copy_member(cJSON *to, const cJSON *v, struct chat_style style)
 {
-    if (strcmp(v->string, "role") == 0 && cJSON_IsString(v) && !developer &&
+    if (strcmp(v->string, "role") == 0 && cJSON_IsString(v) && !style.developer &&
         strcmp(v->valuestring, "developer") == 0)
         return add(to, "role", cJSON_CreateStringReference("system"));
     if (strcmp(v->string, "content") == 0 && cJSON_IsArray(v))
         return add(to, "content", join_parts(v));
     if (strcmp(v->string, "tool_calls") == 0 && cJSON_IsArray(v))
-        return !v->child || add(to, "tool_calls", copy_calls(v, arguments_text));
+        return !v->child || add(to, "tool_calls", copy_calls(v, style.arguments_text));
     return cJSON_IsNull(v) || refer(to, v);
 }
 
-/* An assistant that said nothing said nothing; one that called tools has no content. */
-static bool add_content(cJSON *to, const cJSON *message)
+/* One that called tools has no content, which templates that know of calls ask for; the others
+ * want a text. */
+static bool add_content(cJSON *to, const cJSON *message, struct chat_style style)
 {
     if (json_get(message, "content"))
         return true;
     return add(to, "content",
-               has_calls(message) ? cJSON_CreateNull() : cJSON_CreateStringReference(""));
+               style.calls && has_calls(message) ? cJSON_CreateNull()
+                                                 : cJSON_CreateStringReference(""));
 }
 
-static cJSON *copy_message(const cJSON *message, bool developer, bool arguments_text)
+static cJSON *copy_message(const cJSON *message, struct chat_style style)
 {
     const cJSON *v;
     cJSON *copy = cJSON_CreateObject();
     bool good = copy != NULL;
-    cJSON_ArrayForEach(v, message) good = good && copy_member(copy, v, developer, arguments_text);
-    if (good && add_content(copy, message))
+    cJSON_ArrayForEach(v, message) good = good && copy_member(copy, v, style);
+    if (good && add_content(copy, message, style))
         return copy;
     cJSON_Delete(copy);
     return NULL;
 }
 
-cJSON *chat_normal(const cJSON *messages, bool developer, bool arguments_text)
+cJSON *chat_normal(const cJSON *messages, struct chat_style style)
 {
     const cJSON *m;
     cJSON *list = cJSON_CreateArray();
     cJSON_ArrayForEach(m, messages)
     {
-        cJSON *copy = list ? copy_message(m, developer, arguments_text) : NULL;
+        cJSON *copy = list ? copy_message(m, style) : NULL;
         if (!copy || !cJSON_AddItemToArray(list, copy)) {
             cJSON_Delete(copy);
             cJSON_Delete(list);

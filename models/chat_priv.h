@@ -42,6 +42,11 @@ extern const char chat_plain_lines[]; /* for models without a template */
 
 /* chat_messages.c: the conversation in the form that templates expect; to be freed with
  * cJSON_Delete(), and parts of it point into messages. NULL: out of memory. */
-cJSON *chat_normal(const cJSON *messages, bool developer, bool arguments_text);
+struct chat_style {
+    bool developer;      /* the template knows that role */
+    bool calls;          /* and tool calls */
+    bool arguments_text; /* and wants their arguments as text */
+};
+cJSON *chat_normal(const cJSON *messages, struct chat_style style);
 
 #endif

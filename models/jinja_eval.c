@@ -389,10 +389,8 @@ struct jval jinja_slice(struct jrun *r, struct jval v, const struct jval bound[3
         size_t from = jstr_offset(v.s, (size_t)b[0]);
         return jval_string(jstr_slice(&r->mem, v.s, from, jstr_offset(v.s, (size_t)b[1])));
     }
-    if (v.kind != J_STRING && !jval_is_sequence(v)) {
-        jinja_fail(&r->mem, "'%s' object cannot be sliced", jval_type(v));
+    if (v.kind != J_STRING && !jval_is_sequence(v))
         return undefined();
-    }
     const struct jlist *from = jval_iterate(r, v);
     if (!from || !bounds(r, bound, (int64_t)from->n, b))
         return undefined();

@@ -1,7 +1,7 @@
 /* Statements. Variables live in frames that form a tree: the body of a loop, a macro or a
  * `with` has a frame of its own, `if` has none, and a new frame for every pass of a loop is
- * what makes a `set` inside forgotten at its end. Invariant: output, frame and innermost loop
- * are the same behind a statement as before it. */
+ * what makes a `set` inside forgotten at its end. Invariant: output and frame are the same
+ * behind a statement as before it. */
 
 #include "models/jinja_priv.h"
 
@@ -116,7 +116,6 @@ static void run_loop(struct jrun *r, const struct jnode *n, struct jloop *loop)
 {
     const struct jstr *name = find_name(r, "loop");
     struct jframe *outer = r->frame;
-    r->loop = loop;
     for (loop->at = 0; loop->at < loop->items->n && jrun_pay(r, 1); loop->at++) {
         r->frame = jframe_push(r, outer);
         jframe_set(r, r->frame, name, (struct jval){.kind = J_LOOP, .loop = loop});
@@ -128,7 +127,6 @@ static void run_loop(struct jrun *r, const struct jnode *n, struct jloop *loop)
             break;
     }
     r->frame = outer;
-    r->loop = loop->outer;
 }
 
 static void exec_for(struct jrun *r, const struct jnode *n)
@@ -146,8 +144,7 @@ static void exec_for(struct jrun *r, const struct jnode *n)
     struct jloop *loop = jmem_alloc(&r->mem, sizeof(*loop));
     if (!loop)
         return;
-    *loop =
-        (struct jloop){.items = items, .depth = r->loop ? r->loop->depth + 1 : 1, .outer = r->loop};
+    loop->items = items;
     run_loop(r, n, loop);
 }
 
@@ -206,16 +203,13 @@ static void bind_params(struct jrun *r, const struct jfunction *f, const struct 
 struct jval jinja_call_macro(struct jrun *r, const struct jfunction *f, const struct jargs *a)
 {
     struct jframe *frame = r->frame;
-    const struct jloop *loop = r->loop;
     struct jval v = jval_undefined(NULL);
     if (!jrun_enter(r))
         return v;
     r->frame = jframe_push(r, f->frame);
-    r->loop = NULL;
     bind_params(r, f, a);
     if (!jrun_failed(r))
         v = jval_string(capture(r, f->macro->d));
-    r->loop = loop;
     r->frame = frame;
     jrun_leave(r);
     return v;

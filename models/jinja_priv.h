@@ -106,8 +106,6 @@ struct jdict {
 struct jloop {
     const struct jlist *items;
     size_t at;
-    int32_t depth;
-    const struct jloop *outer;
     struct jval changed; /* what changed() was asked about last */
 };
 
@@ -333,8 +331,7 @@ struct jrun {
     const struct jinja *t;
     struct jframe *frame;
     struct jbuf *out;
-    const struct jloop *loop; /* innermost */
-    struct jval block;        /* what the filters of a block are put on */
+    struct jval block; /* what the filters of a block are put on */
     uint64_t steps;
     int32_t depth;
     enum jflow flow;

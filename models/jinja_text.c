@@ -49,7 +49,8 @@ const struct jstr *jstr_case(struct jrun *r, const struct jstr *s, enum jcase ho
         bool trusted = s->mark ? s->mark[p - s->p] : s->trusted;
         uint32_t c = utf8_next(&p);
         bool titled = how == CASE_TITLE || how == CASE_TITLE_FILTER || how == CASE_CAPITAL;
-        put_char(&b, c, how == CASE_UPPER || (titled && first), titled, trusted);
+        put_char(&b, c, how == CASE_UPPER || (titled && first), titled && how != CASE_TITLE_FILTER,
+                 trusted);
         if (how == CASE_TITLE)
             first = !is_letter(c);
         else

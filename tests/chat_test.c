@@ -374,7 +374,8 @@ static const struct open_case {
      "[{\"role\":\"user\",\"content\":\"aba\"},{\"role\":\"assistant\",\"content\":\"ab\"}]",
      "[aba][ab"},
     {"{{ messages[0].content | upper }}", "[{\"role\":\"user\",\"content\":\"ab\"}]", NULL},
-    {"{{ messages | length }}", "[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":1}]}]", NULL},
+    {"{{ messages[0].tool_calls | length }}",
+     "[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":1}]}]", NULL},
 };
 
 static void left_open(void **state)

@@ -94,7 +94,22 @@ worker() {
         with_server node "$root/tests/clients/worker.mjs" "$server_url" .)
 }
 
+# The templates of tests/templates and the rows of language.json, asked of the originals.
+templates() {
+    local status=0 scratch="$root/build/oracle"
+    mkdir -p "$scratch"
+    python3 "$root/tests/oracle/jinja.py" || status=$?
+    if ! (cd "$scratch" && npm install --silent --no-audit --no-fund @huggingface/jinja >&2); then
+        echo "skipped: npm cannot install @huggingface/jinja"
+    else
+        (cd "$scratch" && node "$root/tests/oracle/jinja.mjs") || status=$?
+    fi
+    verdict "$status"
+}
+
 command -v npm >/dev/null || install_missing npm
+install_missing python3-jinja2
+suite "templates (Python's Jinja, @huggingface/jinja)" templates
 suite "clients (OpenAI, Cloudflare, workerd)" clients
 suite "the Worker of deploy/worker" worker
 
