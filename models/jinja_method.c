@@ -98,9 +98,10 @@ static struct jval m_endswith(struct jrun *r, struct jval self, const struct jar
     return matches(r, self.s, a->slot[0], true);
 }
 
-static size_t find_last(const struct jstr *s, const struct jstr *part, size_t to)
+static size_t find_last(struct jrun *r, const struct jstr *s, const struct jstr *part, size_t to)
 {
-    if (part->n > to)
+    /* Every place may compare all of the part. */
+    if (part->n > to || !jrun_pay(r, (to / 64 + 1) * (part->n / 64 + 1)))
         return SIZE_MAX;
     for (size_t at = to - part->n + 1; at-- > 0;) {
         if (memcmp(s->p + at, part->p, part->n) == 0)
@@ -130,7 +131,7 @@ static struct jval m_rfind(struct jrun *r, struct jval self, const struct jargs 
     const struct jstr *part = need_string(r, a, 0);
     if (!jrun_pay_bytes(r, self.s->n))
         return jval_int(-1);
-    return char_index(self.s, find_last(self.s, part, self.s->n));
+    return char_index(self.s, find_last(r, self.s, part, self.s->n));
 }
 
 static struct jval m_index(struct jrun *r, struct jval self, const struct jargs *a)
@@ -272,7 +273,7 @@ static struct jval m_rsplit(struct jrun *r, struct jval self, const struct jargs
         return self;
     }
     for (size_t at; most > 0 && jrun_pay_bytes(r, self.s->n); most--, to = at) {
-        at = find_last(self.s, sep, to);
+        at = find_last(r, self.s, sep, to);
         if (at == SIZE_MAX)
             break;
         add_part(&p, self.s, at + sep->n, to);

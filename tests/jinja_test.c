@@ -2,6 +2,8 @@
 
 #include "models/jinja.h"
 
+#include <time.h>
+
 /* Aim: the language is Python's Jinja, row by row (templates/language.json, which
  * tests/oracle/jinja.py holds against the original), and every byte of the output is known to
  * be the template's or not.
@@ -148,7 +150,7 @@ static const struct hostile {
     {"{% set s = 'a' * 1000000 %}{% for i in range(100000) %}{{ s.count('b') }}{% endfor %}",
      "steps"},
     {"{% set s = 'a' * 1000000 %}{{ s.replace('a', s) }}", "more than"},
-    {"{% set s = ',' * 1000000 %}{% for i in range(100) %}{{ s.split(',') | length }}{% endfor %}",
+    {"{% set s = ',' * 10000 %}{% for i in range(10000) %}{{ s.split(',') | length }}{% endfor %}",
      "more than"},
     {"{{ 2 ** 62 ** 62 }}", "out of range"},
     {"{% set l = range(30000) | list %}{{ l | unique | list | length }}", "steps"},
@@ -160,12 +162,12 @@ static void limits(void **state)
     for (size_t i = 0; i < ARRAY_LEN(hostile); i++) {
         struct jinja_text out = {.text = NULL};
         char err[ERR_BYTES] = "";
-        uint64_t start = now_ns();
+        clock_t start = clock();
         enum status s = render(hostile[i].template, NULL, 0, &out, err);
         if (s != E_INVALID || !strstr(err, hostile[i].err) || !strstr(err, "line 1"))
             fail_msg("%s: %s", hostile[i].template, s ? err : "renders");
         /* Under a sanitizer a step is some ten times as dear. */
-        if (now_ns() - start > 5000000000u)
+        if (clock() - start > 5 * CLOCKS_PER_SEC)
             fail_msg("%s takes too long", hostile[i].template);
     }
 }
