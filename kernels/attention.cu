@@ -1,28 +1,13 @@
-/* RoPE with the write into the paged cache, and attention that reads it back as stored.
+/* RoPE with the write into the paged cache, and the attention that takes any head and any cache;
+ * what tensor cores can take is in attention_flash.cu.
  *
  * attention: one block per (row, head). It walks the row's context in chunks of
  * ATTENTION_CHUNK absolute positions with an online softmax, so the order of every sum is a
  * function of the row's position alone: the same bits in any batch and for any chunking of
- * the prompt. Long contexts are not split over blocks yet. */
-#include "kernels/device.cuh"
+ * the prompt. */
+#include "kernels/attention.cuh"
 
 enum { ROPE_THREADS = WARP, ATTENTION_THREADS = 128, ATTENTION_CHUNK = 256, HEAD_DIM_MAX = 256 };
-
-struct places {
-    struct kv_layer kv;
-    struct step_view step;
-    struct head_shape shape;
-};
-
-/* Index of (row's sequence, position, kv head) in the scale arrays. */
-static __device__ inline size_t slot(const struct places &p, int seq, int position, int head)
-{
-    int tokens = p.shape.block_tokens;
-    int32_t block =
-        p.step.block_table[(size_t)seq * (size_t)p.step.table_stride + (size_t)(position / tokens)];
-    return ((size_t)block * (size_t)p.shape.n_kv_heads + (size_t)head) * (size_t)tokens +
-           (size_t)(position % tokens);
-}
 
 static __device__ void rotate(float *v, const struct head_shape &shape, int position)
 {
@@ -195,13 +180,15 @@ int launch_rope_store(gpu_stream s, float *qkv, const struct kv_layer *kv,
     return launch(rope_store_kernel, grid, ROPE_THREADS, 0, s, qkv, p);
 }
 
-int launch_attention(gpu_stream s, float *y, const float *qkv, const struct kv_layer *kv,
+int launch_attention(const struct gpu *g, float *y, const float *qkv, const struct kv_layer *kv,
                      const struct step_view *step, const struct head_shape *shape)
 {
     if (shape->head_dim > HEAD_DIM_MAX)
         return (int)cudaErrorInvalidValue;
     struct places p = {*kv, *step, *shape};
+    if (attention_flash_fits(&p))
+        return attention_flash(g, y, qkv, &p);
     dim3 grid((unsigned)step->n_rows, (unsigned)shape->n_heads);
-    return launch(attention_kernel, grid, ATTENTION_THREADS, sizeof(struct attention_shared), s, y,
-                  qkv, p);
+    return launch(attention_kernel, grid, ATTENTION_THREADS, sizeof(struct attention_shared),
+                  g->stream, y, qkv, p);
 }

@@ -8,10 +8,14 @@
  * needs no CUDA. Each returns 0 or the cudaError_t of the launch; none allocates or waits. */
 typedef struct CUstream_st *gpu_stream;
 
-/* Where the blocks that share one tile of a product leave their integers. */
+/* Where blocks that share one result leave their parts: integers of a product, or a few keys'
+ * share of an attention. One stream, hence one user at a time. */
 struct partials {
-    int *sum; /* device [sum_room] */
-    size_t sum_room;
+    union {
+        int *sum;    /* device [room] */
+        float *part; /* device [room] */
+    };
+    size_t room;
     unsigned *arrived; /* device [arrived_room], 0 between launches */
     unsigned arrived_room;
 };
@@ -38,7 +42,7 @@ int launch_linear(const struct gpu *g, float *y, const struct act *x, const stru
                   int32_t rows, bool accumulate);
 int launch_rope_store(gpu_stream s, float *qkv, const struct kv_layer *kv,
                       const struct step_view *step, const struct head_shape *shape);
-int launch_attention(gpu_stream s, float *y, const float *qkv, const struct kv_layer *kv,
+int launch_attention(const struct gpu *g, float *y, const float *qkv, const struct kv_layer *kv,
                      const struct step_view *step, const struct head_shape *shape);
 
 #endif

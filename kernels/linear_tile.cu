@@ -201,7 +201,7 @@ static unsigned split_of(const struct gpu *g, const struct product *p, unsigned 
     unsigned n = wanted < most ? wanted : most;
     n = n < SPLIT_MAX ? n : SPLIT_MAX;
     if (n < 2 || tiles > p->partials.arrived_room ||
-        (size_t)tiles * n * tile_outputs > p->partials.sum_room)
+        (size_t)tiles * n * tile_outputs > p->partials.room)
         return 1;
     return n;
 }

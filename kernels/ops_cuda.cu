@@ -16,8 +16,8 @@
 enum {
     PICKS_MAX = 4096,
     HOST_THREADS = 4,
-    PARTIAL_SUMS = 4 << 20, /* 16 MiB: tiles for every multiprocessor, shared by many */
-    PARTIAL_TILES = 4096,
+    PARTIAL_ROOM = 16 << 20, /* 64 MiB: one sequence of 128 K tokens, split */
+    PARTIAL_COUNTERS = 4096,
 };
 
 /* What the step on its way is to draw when its logits are down. */
@@ -173,7 +173,7 @@ static void cuda_attention(struct ops *o, float *y, const float *qkv, const stru
                            const struct step_view *step, const struct head_shape *shape)
 {
     struct cuda_ops *c = self(o);
-    (void)DO(c, launch_attention((gpu_stream)c->stream, y, qkv, kv, step, shape));
+    (void)DO(c, launch_attention(&c->gpu, y, qkv, kv, step, shape));
 }
 
 static void cuda_convert(struct ops *o, const struct act *y, const float *x, int32_t rows,
@@ -282,14 +282,14 @@ static enum status open_device(struct gpu *g, char *err, size_t err_size)
 static bool take_memory(struct cuda_ops *c)
 {
     struct partials *p = &c->gpu.partials;
-    p->sum_room = PARTIAL_SUMS;
-    p->arrived_room = PARTIAL_TILES;
+    p->room = PARTIAL_ROOM;
+    p->arrived_room = PARTIAL_COUNTERS;
     return DO(c, cudaStreamCreate(&c->stream)) &&
            DO(c, cudaMalloc((void **)&c->picked, PICKS_MAX * sizeof(int32_t))) &&
            DO(c, cudaMallocHost((void **)&c->picked_host, PICKS_MAX * sizeof(int32_t))) &&
-           DO(c, cudaMalloc((void **)&p->sum, PARTIAL_SUMS * sizeof(int))) &&
-           DO(c, cudaMalloc((void **)&p->arrived, PARTIAL_TILES * sizeof(unsigned))) &&
-           DO(c, cudaMemsetAsync(p->arrived, 0, PARTIAL_TILES * sizeof(unsigned), c->stream));
+           DO(c, cudaMalloc((void **)&p->sum, PARTIAL_ROOM * sizeof(int))) &&
+           DO(c, cudaMalloc((void **)&p->arrived, PARTIAL_COUNTERS * sizeof(unsigned))) &&
+           DO(c, cudaMemsetAsync(p->arrived, 0, PARTIAL_COUNTERS * sizeof(unsigned), c->stream));
 }
 
 enum status ops_cuda_open(struct ops **out, char *err, size_t err_size)

@@ -82,8 +82,15 @@ static inline uint32_t pack_half2(float low, float high)
 /* Four int8 in a word -> two words of two halves each, exact. */
 static inline void half_of_int8(uint32_t four, uint32_t *low, uint32_t *high)
 {
-    *low = pack_half2((float)(int8_t)four, (float)(int8_t)(four >> 8));
-    *high = pack_half2((float)(int8_t)(four >> 16), (float)(int8_t)(four >> 24));
+    *low = simt_half_of_int8(four) | (uint32_t)simt_half_of_int8(four >> 8) << 16;
+    *high = simt_half_of_int8(four >> 16) | (uint32_t)simt_half_of_int8(four >> 24) << 16;
+}
+
+/* Of four int8: bytes 0 and 2, and bytes 1 and 3. */
+static inline void half_of_int8_apart(uint32_t four, uint32_t *even, uint32_t *odd)
+{
+    *even = simt_half_of_int8(four) | (uint32_t)simt_half_of_int8(four >> 16) << 16;
+    *odd = simt_half_of_int8(four >> 8) | (uint32_t)simt_half_of_int8(four >> 24) << 16;
 }
 
 static inline void dependency_wait()
@@ -253,17 +260,29 @@ PTX uint32_t pack_half2(float low, float high)
     return *reinterpret_cast<uint32_t *>(&both);
 }
 
-/* Each byte plus 128 becomes the low mantissa byte of a half of 1024; minus 1152 leaves it. */
-PTX void half_of_int8(uint32_t four, uint32_t *low, uint32_t *high)
+/* Each byte plus 128 becomes the low mantissa byte of a half of 1024; minus 1152 leaves it. The
+ * selectors take two bytes of the word each and set 0x64 above them. */
+template <unsigned FIRST, unsigned SECOND>
+PTX void half_of_bytes(uint32_t four, uint32_t *first, uint32_t *second)
 {
     uint32_t biased = four ^ 0x80808080u;
-    uint32_t a = __byte_perm(biased, 0x64646464u, 0x4140);
-    uint32_t b = __byte_perm(biased, 0x64646464u, 0x4342);
+    uint32_t a = __byte_perm(biased, 0x64646464u, FIRST);
+    uint32_t b = __byte_perm(biased, 0x64646464u, SECOND);
     __half2 bias = __float2half2_rn(1152.0f);
     __half2 x = __hsub2(*reinterpret_cast<__half2 *>(&a), bias);
     __half2 y = __hsub2(*reinterpret_cast<__half2 *>(&b), bias);
-    *low = *reinterpret_cast<uint32_t *>(&x);
-    *high = *reinterpret_cast<uint32_t *>(&y);
+    *first = *reinterpret_cast<uint32_t *>(&x);
+    *second = *reinterpret_cast<uint32_t *>(&y);
+}
+
+PTX void half_of_int8(uint32_t four, uint32_t *low, uint32_t *high)
+{
+    half_of_bytes<0x4140, 0x4342>(four, low, high);
+}
+
+PTX void half_of_int8_apart(uint32_t four, uint32_t *even, uint32_t *odd)
+{
+    half_of_bytes<0x4240, 0x4341>(four, even, odd);
 }
 
 /* Programmatic dependent launch: what the kernel before wrote may be read behind the first, and

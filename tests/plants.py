@@ -97,6 +97,19 @@ PLANTS = [
     ("channels not checked", "linear_skinny.cu",
      "channel + 8 < w.n ? channel + 8 : w.n - 1", "channel + 8",
      "skinny", "asan", OVERFLOW),
+    ("keys used before they are there", "attention_flash.cu",
+     "        cp_async_wait<0>();\n        __syncwarp();", "        __syncwarp();",
+     "", "cpu", WRONG + "|cp.async under way"),
+    ("the other buffer filled while it is read", "attention_flash.cu",
+     "        __syncthreads(); /* the chunk is here, and nobody reads the other */", "",
+     "", "cpu", WRONG),
+    ("a window one key too wide", "attention_flash.cu",
+     "behind < p.shape.window", "behind <= p.shape.window",
+     "", "cpu", WRONG),
+    ("keys beyond the sequence", "attention_flash.cu",
+     "        bool real = first + key < end;\n        size_t from",
+     "        bool real = true;\n        size_t from",
+     "", "asan", OVERFLOW + "|runtime error|SEGV"),
     # Nothing planted: nothing may be reported.
     ("control", "linear_tile.cu", "enum {", "enum {", "tile 64", "cpu", None),
     ("control", "linear_wgmma.cu", "enum {", "enum {", "wgmma", "asan", None),
@@ -134,7 +147,9 @@ def plant(row, build):
             shutil.copy(header, folder / "kernels")
         (folder / "kernels" / file).write_text(text.replace(old, new))
         objects = compile_objects(folder, preset)
-        tests = build / preset / "CMakeFiles" / "ops_simt.dir" / "tests" / "ops_test.c.o"
+        cases = "attention" if file.startswith("attention") else "ops"
+        tests = (build / preset / "CMakeFiles" / f"{cases}_simt.dir" / "tests" /
+                 f"{cases}_test.c.o")
         program = folder / "planted"
         subprocess.run(["g++", *SANITIZE[preset], *map(str, objects), str(tests),
                         str(build / preset / "libsimt.a"), "-lcmocka", "-lcjson", "-lutf8proc",

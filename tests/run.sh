@@ -70,7 +70,7 @@ suite "tests (asan)" in_preset asan -LE 'tidy|shuffled'
 say "building: tsan (ThreadSanitizer)"
 build tsan threads_test simt_test ops_simt
 suite "thread hand-off (tsan)" in_preset tsan -L threads
-suite "emulated kernels (tsan)" in_preset tsan -L race
+suite "emulated kernels (tsan)" in_preset tsan -L '^race'
 
 if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
     say "building: cuda (compiled, not run)"

@@ -88,6 +88,7 @@ if(cmocka_FOUND AND NOT cuda)
   endforeach()
   # What the race detector gets: slow there, so each kernel once.
   set_tests_properties(simt_test ops_simt ops_simt_wgmma PROPERTIES LABELS "simt;race")
+  set_tests_properties(attention_simt PROPERTIES LABELS "simt;long race")
   simt_case(forward_simt_sm90 forward_simt SIMT_SM=90 SIMT_SEED=3)
 endif()
 

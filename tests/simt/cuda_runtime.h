@@ -78,6 +78,8 @@ void simt_ldmatrix_x4(uint32_t r[4], uint32_t row, bool transposed, simt_at at);
 void simt_mma_s8_m16n8k32(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b1, simt_at at);
 void simt_mma_f16_m16n8k16(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1, simt_at at);
 
+uint16_t simt_half_of_int8(uint32_t byte); /* bits of the half that its lowest byte is */
+
 /* An int8 matrix [rows][k] as bulk copies see it. */
 struct simt_tensor_map {
     const int8_t *base;

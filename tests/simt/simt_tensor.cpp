@@ -62,10 +62,25 @@ void multiply_s8(simt_warp *w, int parity)
     }
 }
 
+/* Most processors are told to convert halves one call at a time: a table is faster. */
+struct half_table {
+    float value[1 << 16];
+    half_table()
+    {
+        for (uint32_t i = 0; i < 1 << 16; i++) {
+            uint16_t bits = (uint16_t)i;
+            _Float16 h;
+            memcpy(&h, &bits, sizeof(h));
+            value[i] = (float)h;
+        }
+    }
+};
+const half_table halves;
+
 void multiply_f16(simt_warp *w, int parity)
 {
-    _Float16 a[16][16];
-    _Float16 b[8][16];
+    uint16_t a[16][16];
+    uint16_t b[8][16];
     for (int t = 0; t < SIMT_LANES; t++) {
         const uint32_t *in = w->in[parity][t];
         int row = t / 4;
@@ -79,12 +94,12 @@ void multiply_f16(simt_warp *w, int parity)
     }
     for (int t = 0; t < SIMT_LANES; t++) {
         for (int i = 0; i < 4; i++) {
-            const _Float16 *x = a[t / 4 + 8 * (i / 2)];
-            const _Float16 *y = b[2 * (t % 4) + i % 2];
+            const uint16_t *x = a[t / 4 + 8 * (i / 2)];
+            const uint16_t *y = b[2 * (t % 4) + i % 2];
             float sum;
             memcpy(&sum, &w->in[parity][t][6 + i], 4);
             for (int k = 0; k < 16; k++)
-                sum += (float)x[k] * (float)y[k];
+                sum += halves.value[x[k]] * halves.value[y[k]];
             memcpy(&w->out[parity][t][i], &sum, 4);
         }
     }
@@ -125,6 +140,21 @@ void run_wgmma(const wgmma &g, unsigned warp, simt_at at)
     }
 }
 } // namespace
+
+uint16_t simt_half_of_int8(uint32_t byte)
+{
+    static const struct table {
+        uint16_t bits[256];
+        table()
+        {
+            for (int i = 0; i < 256; i++) {
+                _Float16 h = (_Float16)(float)(int8_t)i;
+                memcpy(&bits[i], &h, sizeof(h));
+            }
+        }
+    } t;
+    return t.bits[byte & 0xff];
+}
 
 void simt_wgmma_reset()
 {

@@ -1,0 +1,29 @@
+#ifndef KERNELS_ATTENTION_CUH
+#define KERNELS_ATTENTION_CUH
+
+#include "kernels/ptx.cuh"
+
+/* What the attention kernels share: where a token's key and value lie. */
+struct places {
+    struct kv_layer kv;
+    struct step_view step;
+    struct head_shape shape;
+};
+
+/* Index of (row's sequence, position, kv head) in the scale arrays. */
+static __device__ inline size_t slot(const struct places &p, int seq, int position, int head)
+{
+    int tokens = p.shape.block_tokens;
+    int32_t block =
+        p.step.block_table[(size_t)seq * (size_t)p.step.table_stride + (size_t)(position / tokens)];
+    return ((size_t)block * (size_t)p.shape.n_kv_heads + (size_t)head) * (size_t)tokens +
+           (size_t)(position % tokens);
+}
+
+/* The tensor-core kernels: int8 cache, head_dim 64, 80, 96 or 128, at most 16 query heads per kv
+ * head. Which kernel computes a row is a matter of the model, never of the step, but for the two
+ * of attention_flash.cu, which give the same bits. */
+bool attention_flash_fits(const struct places *p);
+int attention_flash(const struct gpu *g, float *y, const float *qkv, const struct places *p);
+
+#endif
