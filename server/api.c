@@ -1,6 +1,7 @@
 #include "server/api.h"
 
 #include "server/models_list.h"
+#include "server/openapi.h"
 #include "server/query.h"
 #include "server/target.h"
 #include "server/wishes.h"
@@ -220,6 +221,13 @@ static void on_version(struct call *k)
     send_text(k, 200, "application/json", &body);
 }
 
+static void on_openapi(struct call *k)
+{
+    struct buf body = {0};
+    buf_add(&body, openapi_json, openapi_json_bytes);
+    send_text(k, 200, "application/json", &body);
+}
+
 static void on_metrics(struct call *k)
 {
     const struct api *a = k->api;
@@ -248,9 +256,10 @@ static void on_hello(struct call *k)
     struct buf body = {0};
     buf_printf(&body,
                "Firstlight %s serves %s.\n\n"
-               "  POST /v1/chat/completions  /v1/completions\n"
+               "  POST /v1/chat/completions  /v1/completions  /v1/responses  /v1/messages\n"
                "  POST /client/v4/accounts/{any}/ai/run/{model}  /run?version=3\n"
-               "  GET  /v1/models  /health  /version  /metrics\n\n"
+               "  POST /tokenize  /detokenize\n"
+               "  GET  /v1/models  /health  /version  /metrics  /openapi.json\n\n"
                "curl -sN %s/v1/chat/completions -d '{\"stream\":true,\"messages\":"
                "[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]}'\n",
                FIRSTLIGHT_VERSION, k->api->env->registry->model[0].names.name[0], k->api->address);
@@ -297,6 +306,7 @@ static const struct route routes[] = {
     {"GET", "/ping", on_health, &wire_chat, true},
     {"GET", "/version", on_version, &wire_chat, true},
     {"GET", "/metrics", on_metrics, &wire_chat, true},
+    {"GET", "/openapi.json", on_openapi, &wire_chat, true},
     {"GET", "/", on_hello, &wire_chat, true},
 };
 

@@ -111,6 +111,9 @@ endforeach()
 if(Python3_FOUND AND NOT WITH_FUZZ)
   add_test(NAME tidy COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/tidy.py)
   set_tests_properties(tidy PROPERTIES LABELS tidy)
+  add_test(NAME openapi COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/openapi.py
+           --binary $<TARGET_FILE:firstlight>)
+  set_tests_properties(openapi PROPERTIES LABELS e2e TIMEOUT 300)
   add_test(NAME e2e COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/e2e.py
            --binary $<TARGET_FILE:firstlight>)
   add_test(NAME door COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/door.py

@@ -1,11 +1,12 @@
 // Real clients, unchanged, against a running server:
 //   npm install && node clients.mjs http://127.0.0.1:8080
-// Aim: the snippets of README.md and what stands behind them: the OpenAI SDK, the Cloudflare SDK
-// over REST, and a Worker that calls env.AI.run() inside workerd.
+// Aim: the snippets of README.md and what stands behind them: the OpenAI and Anthropic SDKs, the
+// Cloudflare SDK over REST, and a Worker that calls env.AI.run() inside workerd.
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import Anthropic from "@anthropic-ai/sdk";
 import Cloudflare from "cloudflare";
 import OpenAI, { BadRequestError, NotFoundError } from "openai";
 import workerdModule from "workerd"; // CommonJS: the path is its default
@@ -84,6 +85,120 @@ await check("openai, abort in the middle", async () => {
     if (part) break;
   }
   return (await fetch(`${url}/health`)).status === 200;
+});
+
+await check("openai n, logprobs, seed", async () => {
+  const ask = () => openai.chat.completions.create({
+    model: "demo", messages: france, n: 2, temperature: 1, seed: 7, logprobs: true, top_logprobs: 2,
+    max_completion_tokens: 12, stop: ["\n"], logit_bias: { 5: -1 }, user: "u", store: false,
+    metadata: { a: "b" }, service_tier: "auto", parallel_tool_calls: false,
+  });
+  const [a, b] = [await ask(), await ask()];
+  const l = a.choices[0].logprobs.content;
+  return a.choices.length === 2 && a.choices[1].index === 1 && l[0].top_logprobs.length === 2 &&
+         l.map((t) => t.token).join("") === a.choices[0].message.content &&
+         JSON.stringify(a.choices) === JSON.stringify(b.choices);
+});
+
+await check("openai stream helper, two answers", async () => {
+  const runner = openai.chat.completions.stream({
+    model: "demo", messages: france, temperature: 0, n: 2, stream_options: { include_usage: true },
+  });
+  const a = await runner.finalChatCompletion();
+  return a.choices.length === 2 && a.choices[0].message.content === a.choices[1].message.content &&
+         a.choices[0].message.content.includes("Paris") && (await runner.totalUsage()).total_tokens > 0;
+});
+
+await check("openai completions: lists, echo, logprobs", async () => {
+  const a = await openai.completions.create({
+    model: "demo", prompt: ["The capital of France is", "The capital of Spain is"], max_tokens: 4,
+    temperature: 0, echo: true, logprobs: 1,
+  });
+  const [x, y] = a.choices;
+  return x.text.startsWith("The capital of France is Paris") && y.text.includes("Madrid") &&
+         x.logprobs.token_logprobs[0] === null && x.logprobs.tokens.length === x.logprobs.text_offset.length;
+});
+
+await check("openai completions: token ids, streamed", async () => {
+  const prompt = (await (await fetch(`${url}/tokenize`, {
+    method: "POST", body: JSON.stringify({ prompt: "The capital of France is" }),
+  })).json()).tokens;
+  let text = "";
+  const stream = await openai.completions.create({ model: "demo", prompt, max_tokens: 8, temperature: 0, stream: true });
+  for await (const part of stream) text += part.choices[0]?.text ?? "";
+  return text.includes("Paris");
+});
+
+await check("openai models.retrieve", async () => {
+  const e = await openai.models.retrieve("none").catch((error) => error);
+  return (await openai.models.retrieve("demo")).id === "demo" && e instanceof NotFoundError;
+});
+
+await check("openai responses", async () => {
+  const a = await openai.responses.create({
+    model: "demo", instructions: "Answer.", input: france[0].content, temperature: 0, store: false,
+  });
+  const b = await openai.responses.create({
+    model: "demo", temperature: 0, max_output_tokens: 3,
+    input: [{ role: "user", content: [{ type: "input_text", text: france[0].content }] }],
+  });
+  return a.output_text.includes("Paris") && a.status === "completed" && a.usage.total_tokens > 0 &&
+         b.status === "incomplete" && b.incomplete_details.reason === "max_output_tokens";
+});
+
+await check("openai responses, streamed", async () => {
+  const kinds = [];
+  let text = "";
+  const stream = await openai.responses.create({
+    model: "demo", input: france[0].content, temperature: 0, stream: true,
+  });
+  for await (const event of stream) {
+    kinds.push(event.type);
+    if (event.type === "response.output_text.delta") text += event.delta;
+  }
+  const runner = openai.responses.stream({ model: "demo", input: france[0].content, temperature: 0 });
+  return text.includes("Paris") && kinds[0] === "response.created" && kinds.at(-1) === "response.completed" &&
+         (await runner.finalResponse()).output_text === text;
+});
+
+await check("openai, its own deadline and request ids", async () => {
+  const { response, request_id } = await openai.chat.completions.create(
+    { model: "demo", messages: france, max_tokens: 3 }, { headers: { "X-Request-Id": "mine-1" } }).withResponse();
+  const late = await openai.completions.create(
+    { model: "demo", prompt: "x", max_tokens: 900, ...{ ignore_eos: true } },
+    { headers: { "x-request-deadline-ms": "1" }, maxRetries: 5 }).catch((e) => e);
+  return request_id === "mine-1" && response.headers.get("server-timing").includes("total") && late.status === 408;
+});
+
+const anthropic = new Anthropic({ baseURL: url, apiKey: "none", maxRetries: 0 });
+
+await check("anthropic messages", async () => {
+  const a = await anthropic.messages.create({
+    model: "demo", max_tokens: 40, temperature: 0, system: "Answer.", messages: france,
+  });
+  const b = await anthropic.messages.create({
+    model: "demo", max_tokens: 40, temperature: 0, stop_sequences: ["Paris"],
+    system: [{ type: "text", text: "Answer." }],
+    messages: [{ role: "user", content: [{ type: "text", text: france[0].content }] }],
+  });
+  return a.content[0].text.includes("Paris") && a.stop_reason === "end_turn" && a.usage.output_tokens > 0 &&
+         b.stop_reason === "stop_sequence" && b.stop_sequence === "Paris";
+});
+
+await check("anthropic messages, streamed", async () => {
+  const stream = anthropic.messages.stream({ model: "demo", max_tokens: 40, temperature: 0, messages: france });
+  let text = "";
+  stream.on("text", (piece) => { text += piece; });
+  const a = await stream.finalMessage();
+  return a.content[0].text === text && text.includes("Paris") && a.stop_reason === "end_turn";
+});
+
+await check("anthropic count_tokens and errors", async () => {
+  const n = await anthropic.messages.countTokens({ model: "demo", messages: france });
+  const e = await anthropic.messages.create({ model: "none", max_tokens: 1, messages: france }).catch((x) => x);
+  const w = await anthropic.messages.create({ model: "demo", max_tokens: 0, messages: france }).catch((x) => x);
+  return n.input_tokens > 5 && e instanceof Anthropic.NotFoundError && w instanceof Anthropic.BadRequestError &&
+         w.error.error.type === "invalid_request_error";
 });
 
 const cloudflare = new Cloudflare({ baseURL: `${url}/client/v4`, apiToken: "none" });
