@@ -24,6 +24,8 @@ enum status tools_read(const struct cJSON *top, struct fault *f) MUST_CHECK;
 void openai_write_ids(struct buf *out, const char *name, const int32_t *id, int32_t n);
 /* A JSON string. */
 void openai_write_token(struct buf *out, const struct gen_request *r, const struct token_text *t);
+/* The object of an error; too_long_param is blamed for a prompt that is too long. */
+void openai_write_error(struct buf *out, const struct api_error *e, const char *too_long_param);
 void openai_error(struct buf *out, const struct api_error *e, const char *request_id);
 /* For an error that brings no text. */
 const char *openai_error_text(enum api_error_kind kind);

@@ -483,7 +483,7 @@ const char *openai_error_text(enum api_error_kind kind)
     return words_of(kind).text;
 }
 
-static void write_error(struct buf *out, const struct api_error *e, const char *too_long_param)
+void openai_write_error(struct buf *out, const struct api_error *e, const char *too_long_param)
 {
     struct error_words w = words_of(e->kind);
     const char *param = e->param;
@@ -507,20 +507,20 @@ static void write_error(struct buf *out, const struct api_error *e, const char *
 void openai_error(struct buf *out, const struct api_error *e, const char *request_id)
 {
     (void)request_id;
-    write_error(out, e, "messages");
+    openai_write_error(out, e, "messages");
 }
 
 static void completion_error(struct buf *out, const struct api_error *e, const char *request_id)
 {
     (void)request_id;
-    write_error(out, e, "prompt");
+    openai_write_error(out, e, "prompt");
 }
 
 static void stream_error(struct buf *out, const struct api_error *e, const char *request_id)
 {
     (void)request_id;
     buf_text(out, "data: ");
-    write_error(out, e, "");
+    openai_write_error(out, e, "");
     buf_text(out, "\n\ndata: [DONE]\n\n");
 }
 

@@ -125,6 +125,7 @@ enum status output_open(struct output *o, const struct tokenizer *t, const struc
     o->cursor.started = (!r->chat.messages && !r->chat_prompt) || r->chat.continue_final;
     o->keep_ids = r->return_ids;
     o->show_specials = r->show_specials;
+    o->shows_stop = r->include_stop;
     o->min_tokens = r->params.min_tokens;
     if (r->n_stops == 0)
         return OK;
@@ -179,7 +180,7 @@ void output_token(struct output *o, int32_t token, const struct picked *p)
         show(o, name ? name : text, bytes);
     if (o->keep_ids && !keep_id(o, token))
         o->failed = true;
-    if (p && !o->stopped && !details_add(&o->detail, o->tokenizer, token, p))
+    if (p && (!o->stopped || o->shows_stop) && !details_add(&o->detail, o->tokenizer, token, p))
         o->failed = true;
 }
 

@@ -35,8 +35,9 @@ struct output {
     int32_t min_tokens; /* before so many no stop string counts */
     bool keep_ids;
     bool show_specials;
-    bool stopped; /* a stop string is complete: the answer has ended */
-    bool failed;  /* memory ran out: the answer is not whole */
+    bool shows_stop; /* the stop string is a part of the text */
+    bool stopped;    /* a stop string is complete: the answer has ended */
+    bool failed;     /* memory ran out: the answer is not whole */
 };
 
 /* E_NOMEM. r is only read now. */

@@ -81,8 +81,8 @@ static enum status take_ids(const struct served *m, const struct gen_prompt *pro
     enum status s = ids_alloc(ids, prompt->n_ids);
     if (s)
         return s;
-    memcpy(*ids, prompt->ids, prompt->n_ids * sizeof(**ids));
-    *n = prompt->n_ids;
+    for (*n = 0; *n < prompt->n_ids; ++*n)
+        (*ids)[*n] = prompt->ids[*n];
     return OK;
 }
 
@@ -135,7 +135,7 @@ enum status prompt_encode(struct prompt_ids *out, const struct served *m,
         s = encode_plain(m, r, &r->prompt[i], &out->ids, &out->n);
     else
         s = take_ids(m, &r->prompt[i], &out->ids, &out->n, text, sizeof(text));
-    const char *param = r->chat.messages ? "messages" : "prompt";
+    const char *param = prompt_member(r);
     if (s == E_INVALID)
         api_error_set(err, API_BAD_FIELD, param, text[0] ? text : "The prompt is not valid UTF-8");
     if (s == OK && out->n == 0 && !r->wire->tell) {

@@ -331,6 +331,12 @@ static void response_whole(struct buf *out, const struct gen_request *r, struct 
     write_response(out, r, a, a->choice->bytes ? a->choice->text : "", a->choice->bytes);
 }
 
+static void response_error(struct buf *out, const struct api_error *e, const char *request_id)
+{
+    (void)request_id;
+    openai_write_error(out, e, "input");
+}
+
 static void response_stream_error(struct buf *out, const struct api_error *e,
                                   const char *request_id)
 {
@@ -352,9 +358,10 @@ const struct wire wire_responses = {
     .delta = response_delta,
     .end = response_end,
     .whole = response_whole,
-    .error = openai_error,
+    .error = response_error,
     .stream_error = response_stream_error,
     .status = openai_status,
+    .input = "input",
     .no_model = {"The model '", "' does not exist"},
     .too_long = {"The request needs ", " tokens, but the context of the model is ", " tokens"},
 };

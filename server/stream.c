@@ -468,7 +468,7 @@ static void submit(struct stream *st)
         refuse_with(st, API_BUSY);
     } else if (s == E_INVALID) {
         /* It is short enough, so it must be this; registry_load() has warned of it. */
-        api_error_set(&st->err, API_BAD_FIELD, st->gen.chat.messages ? "messages" : "prompt",
+        api_error_set(&st->err, API_BAD_FIELD, prompt_member(&st->gen),
                       "The text holds a token that the model does not have");
         refuse(st);
     } else if (s) {

@@ -213,11 +213,20 @@ struct wire {
     void (*stream_error)(struct buf *out, const struct api_error *e, const char *request_id);
     /* HTTP code of an error answer: formats disagree (an unknown model is 404 or 400). */
     int (*status)(const struct api_error *e);
+    const char *input;       /* the member that holds the prompt; NULL: "messages" or "prompt" */
     const char *no_model[2]; /* what stands before and behind the model's name */
     const char *too_long[3]; /* before, between and behind the two numbers */
 };
 
 void gen_request_free(struct gen_request *r);
+
+/* The member that is to blame for a prompt. */
+static inline const char *prompt_member(const struct gen_request *r)
+{
+    if (r->wire->input)
+        return r->wire->input;
+    return r->chat.messages ? "messages" : "prompt";
+}
 
 /* Whether log-probabilities of the prompt's tokens are part of the answer. */
 static inline bool judges_prompt(const struct gen_request *r)

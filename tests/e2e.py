@@ -533,6 +533,9 @@ def responses(s):
         a["output"][0] | {"id": e[-1]["response"]["output"][0]["id"]}], e[-1]
     status, raw, _ = s.post("/v1/responses", body | {"previous_response_id": "resp_1"})
     assert status == 400 and json.loads(raw)["error"]["param"] == "previous_response_id", raw
+    status, raw, _ = s.post("/v1/responses", body | {"input": "word " * 5000})
+    error = json.loads(raw)["error"]
+    assert error["param"] == "input" and error["code"] == "context_length_exceeded", raw
 
 
 @case
