@@ -16,6 +16,7 @@ enum { REQUEST_ID_MAX = 128, UUID_BYTES = 37, REPLY_HEADERS_MAX = 1536 };
 enum load_format { LOAD_NONE, LOAD_TEXT, LOAD_JSON };
 struct wishes {
     uint64_t budget_ns;   /* for the whole answer; 0: none named */
+    uint64_t patience_ns; /* to the answer's first byte, likewise */
     uint64_t ttft_slo_ns; /* to the first token; 0: no wish */
     uint64_t group;       /* whom it counts for; 0: nobody named */
     enum load_format load;

@@ -38,8 +38,8 @@ void wishes_read(struct exchange *x, const struct http_request *r)
     const char *slo = http_header(r, "x-llm-d-slo-ttft-ms");
     const char *who = http_header(r, "x-llm-d-inference-fairness-id");
     const char *load = http_header(r, "endpoint-load-metrics-format");
-    w->budget_ns = sooner(nanoseconds(http_header(r, "x-request-deadline-ms"), 1e-3),
-                          nanoseconds(http_header(r, "x-stainless-timeout"), 1));
+    w->budget_ns = nanoseconds(http_header(r, "x-request-deadline-ms"), 1e-3);
+    w->patience_ns = nanoseconds(http_header(r, "x-stainless-timeout"), 1);
     w->ttft_slo_ns = nanoseconds(slo ? slo : http_header(r, "x-slo-ttft-ms"), 1e-3);
     if (who && who[0])
         w->group = text_hash(who, strlen(who)) | 1;
@@ -59,7 +59,11 @@ static uint64_t mixed(uint64_t key, uint64_t salt)
 void wishes_apply(const struct exchange *x, struct gen_request *r, uint64_t ms_max)
 {
     struct sched_params *p = &r->params;
-    p->deadline_ns = x->arrived_ns + sooner(ms_max * 1000000u, x->wish.budget_ns);
+    uint64_t most = sooner(ms_max * 1000000u, x->wish.budget_ns);
+    /* A client that waits for the first byte only has it early in a stream. */
+    if (!r->stream)
+        most = sooner(most, x->wish.patience_ns);
+    p->deadline_ns = x->arrived_ns + most;
     p->ttft_slo_ns = x->wish.ttft_slo_ns;
     p->client = mixed(x->holder.id, x->wish.group);
     p->cache_salt = mixed(x->holder.id, r->salt);

@@ -45,30 +45,32 @@ static void numbers(void **state)
         const char *lines;
         uint64_t budget_ns;
         uint64_t slo_ns;
+        uint64_t patience_ns;
     } rows[] = {
-        {"", 0, 0},
-        {"X-Stainless-Timeout: 600\r\n", 600000u * (uint64_t)MS, 0},
-        {"X-Stainless-Timeout: 0.5\r\n", 500 * MS, 0},
-        {"x-request-deadline-ms: 250\r\n", 250 * MS, 0},
-        {"x-request-deadline-ms: 250\r\nX-Stainless-Timeout: 60\r\n", 250 * MS, 0},
-        {"x-request-deadline-ms: 90000\r\nX-Stainless-Timeout: 60\r\n", 60000u * (uint64_t)MS, 0},
-        {"x-request-deadline-ms: 1e300\r\n", 86400000u * (uint64_t)MS, 0},
-        {"x-request-deadline-ms: -5\r\n", 0, 0},
-        {"x-request-deadline-ms: 0\r\n", 0, 0},
-        {"x-request-deadline-ms: 5s\r\n", 0, 0},
-        {"x-request-deadline-ms: nan\r\n", 0, 0},
-        {"x-request-deadline-ms: inf\r\n", 0, 0},
-        {"x-request-deadline-ms: 1e999\r\n", 0, 0},
-        {"x-request-deadline-ms:\r\n", 0, 0},
-        {"x-slo-ttft-ms: 200\r\n", 0, 200 * MS},
-        {"x-llm-d-slo-ttft-ms: 100\r\nx-slo-ttft-ms: 200\r\n", 0, 100 * MS},
+        {"", 0, 0, 0},
+        {"X-Stainless-Timeout: 600\r\n", 0, 0, 600000u * (uint64_t)MS},
+        {"X-Stainless-Timeout: 0.5\r\n", 0, 0, 500 * MS},
+        {"x-request-deadline-ms: 250\r\n", 250 * MS, 0, 0},
+        {"x-request-deadline-ms: 250\r\nX-Stainless-Timeout: 60\r\n", 250 * MS, 0,
+         60000u * (uint64_t)MS},
+        {"x-request-deadline-ms: 1e300\r\n", 86400000u * (uint64_t)MS, 0, 0},
+        {"x-request-deadline-ms: -5\r\n", 0, 0, 0},
+        {"x-request-deadline-ms: 0\r\n", 0, 0, 0},
+        {"x-request-deadline-ms: 5s\r\n", 0, 0, 0},
+        {"x-request-deadline-ms: nan\r\n", 0, 0, 0},
+        {"x-request-deadline-ms: inf\r\n", 0, 0, 0},
+        {"x-request-deadline-ms: 1e999\r\n", 0, 0, 0},
+        {"x-request-deadline-ms:\r\n", 0, 0, 0},
+        {"x-slo-ttft-ms: 200\r\n", 0, 200 * MS, 0},
+        {"x-llm-d-slo-ttft-ms: 100\r\nx-slo-ttft-ms: 200\r\n", 0, 100 * MS, 0},
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct wishes w = read_lines(rows[i].lines);
-        if (w.budget_ns != rows[i].budget_ns || w.ttft_slo_ns != rows[i].slo_ns)
-            fail_msg("%s: %llu %llu", rows[i].lines, (unsigned long long)w.budget_ns,
-                     (unsigned long long)w.ttft_slo_ns);
+        if (w.budget_ns != rows[i].budget_ns || w.ttft_slo_ns != rows[i].slo_ns ||
+            w.patience_ns != rows[i].patience_ns)
+            fail_msg("%s: %llu %llu %llu", rows[i].lines, (unsigned long long)w.budget_ns,
+                     (unsigned long long)w.ttft_slo_ns, (unsigned long long)w.patience_ns);
     }
 }
 
@@ -92,6 +94,13 @@ static void tenants(void **state)
     assert_true(a.params.client != 0 && a.params.cache_salt != 0);
     assert_true(b.params.cache_salt != salted && b.params.cache_salt != a.params.cache_salt);
     assert_true(a.params.deadline_ns == 1003);
+    x.wish.budget_ns = 0;
+    x.wish.patience_ns = 7;
+    wishes_apply(&x, &a, 10);
+    assert_true(a.params.deadline_ns == 1007);
+    a.stream = true;
+    wishes_apply(&x, &a, 10);
+    assert_true(a.params.deadline_ns == 1000 + 10 * MS);
     assert_true(read_lines("x-llm-d-inference-fairness-id: a\r\n").group !=
                 read_lines("x-llm-d-inference-fairness-id: b\r\n").group);
     assert_true(read_lines("x-llm-d-inference-fairness-id:\r\n").group == 0);
