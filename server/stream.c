@@ -439,6 +439,13 @@ static enum status submit_prompt(struct stream *st, int32_t i)
 static bool take_places(struct stream *st)
 {
     int32_t more = st->n_prompts * st->gen.n - 1;
+    if (more >= st->env->live_max) {
+        /* Waiting would not help. */
+        api_error_set(&st->err, API_BAD_FIELD, "n",
+                      "The request asks for more answers than this server holds at once");
+        refuse(st);
+        return false;
+    }
     if (st->env->n_live > st->env->live_max - more) {
         refuse_with(st, API_BUSY);
         return false;

@@ -396,6 +396,17 @@ def several_answers(s):
 
 
 @case
+def more_answers_than_places(s):
+    """What no waiting can help is refused for good; what can be served still is."""
+    own = Server(s.process.args[0], "--max-seqs", "2", "--max-queue", "2")
+    status, raw, r = own.post(TEXT, {"prompt": "a", "n": 5, "max_tokens": 2})
+    assert status == 400 and json.loads(raw)["error"]["param"] == "n", (status, raw)
+    status, raw, _ = own.post(TEXT, {"prompt": "a", "n": 4, "max_tokens": 2})
+    assert status == 200 and len(json.loads(raw)["choices"]) == 4, (status, raw)
+    own.stop()
+
+
+@case
 def token_ids_in_and_out(s):
     text = "The capital of France is"
     _, raw, _ = s.post("/tokenize", {"prompt": text, "return_token_strs": True})
