@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import socket
@@ -62,10 +63,13 @@ class Plain(Server):
 class Shut:
     """A server that is asked over something else than plain TCP: started, waited for, not asked."""
 
-    def __init__(self, *arguments, **environment):
+    def __init__(self, *arguments, limit=None):
+        def few_files():
+            if limit:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen([BINARY, "serve", *arguments], stdout=self.log,
-                                        stderr=self.log, text=True, env=os.environ | environment)
+                                        stderr=self.log, text=True, preexec_fn=few_files)
         deadline = time.monotonic() + e2e.READY_S
         while " ready: " not in self.said():
             assert self.process.poll() is None, self.said()
@@ -168,6 +172,22 @@ def tls_serves():
         with tls_connect(s, context) as c:
             assert c.selected_alpn_protocol() == "http/1.1"
             assert status_of(ask(c, get("/health"))) == 200
+    s.stop()
+
+
+@case
+def tls_first_request_does_not_wait():
+    """A client that gathers small writes sends its request when its last write is acknowledged."""
+    s = tls_server()
+    took = []
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", s.port("https")), 20) as raw:
+            c = trusting().wrap_socket(raw, server_hostname="localhost")
+            started = time.monotonic()
+            assert status_of(ask(c, get("/health"))) == 200
+            took.append(time.monotonic() - started)
+            c.close()
+    assert min(took) < 0.025, took
     s.stop()
 
 
@@ -349,6 +369,31 @@ def unix_sockets_of_others():
 
 
 @case
+def few_descriptors():
+    """64 of them: those who are in are served, the others are turned away, and later they may come."""
+    s = Shut("--listen", "127.0.0.1:0", limit=64)
+    port = s.port("http")
+    kept = socket.create_connection(("127.0.0.1", port), 20)
+    assert status_of(ask(kept, get("/health"))) == 200
+    crowd = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(200)]
+    time.sleep(0.2)
+    answer = ask(kept, post(CHAT, FRANCE | {"max_tokens": 3}))
+    assert status_of(answer) == 200, answer
+    for c in crowd:
+        c.close()
+
+    def served():
+        with socket.create_connection(("127.0.0.1", port), 20) as c:
+            try:
+                return status_of(ask(c, get("/health"))) == 200
+            except (OSError, IndexError):
+                return False
+    s.until("a newcomer is served", served)
+    kept.close()
+    s.stop()
+
+
+@case
 def open_addresses_need_a_key():
     fails_to_start("--host", "0.0.0.0", "--port", "0", says="--insecure")
     fails_to_start("--listen", "[::]:0", says="--insecure")
@@ -460,6 +505,11 @@ def cors():
         assert "X-Request-Id" in r.getheader("Access-Control-Expose-Headers")
     status, _, r = s.post(CHAT, FRANCE, {"Origin": "http://b:3000"})
     assert status == 401 and r.getheader("Access-Control-Allow-Origin"), "errors are read, too"
+    with socket.create_connection(("127.0.0.1", s.port), 20) as raw:
+        answer = ask(raw, f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nOrigin: http://b:3000\r\n"
+                          f"Content-Length: {1 << 30}\r\n\r\n".encode())
+        assert status_of(answer) == 413, answer
+        assert b"Access-Control-Allow-Origin: http://b:3000\r\n" in answer, answer
     _, _, r = s.get("/health", {"Origin": "https://evil.example"})
     assert not r.getheader("Access-Control-Allow-Origin") and r.getheader("Vary") == "Origin"
     c.request("OPTIONS", CHAT, headers={"Origin": "https://evil.example",

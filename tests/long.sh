@@ -33,10 +33,14 @@ lint() {
 }
 
 fuzz() { # fuzz NAME: from the corpus, FUZZ_RUNS executions; finds are kept for the corpus
-    local status=0 scratch="$root/build/fuzz/found_$1"
+    local status=0 scratch="$root/build/fuzz/found_$1" seconds=1 megabytes=256
+    case "$1" in
+    gguf | safetensors | tokenizer) seconds=10 megabytes=2048 ;; # whole files
+    esac
     mkdir -p "$scratch"
-    (cd "$scratch" && "$root/build/fuzz/fuzz_$1" -runs="$fuzz_runs" -max_len=8192 -timeout=10 \
-        -rss_limit_mb=2048 -print_final_stats=1 "$scratch" "$root/tests/corpus/$1") || status=$?
+    (cd "$scratch" && ASAN_OPTIONS=quarantine_size_mb=16 "$root/build/fuzz/fuzz_$1" \
+        -runs="$fuzz_runs" -max_len=8192 -timeout="$seconds" -rss_limit_mb="$megabytes" \
+        -print_final_stats=1 "$scratch" "$root/tests/corpus/$1") || status=$?
     verdict "$status"
 }
 
@@ -61,9 +65,10 @@ done
 
 # with_server COMMAND...: runs it with the demo model's server at $server_url.
 server_url=http://127.0.0.1:8431
+server_options=()
 with_server() {
     local status=0 log="$root/build/server.log"
-    "$root/build/cpu/firstlight" serve --port 8431 2>"$log" &
+    "$root/build/cpu/firstlight" serve --port 8431 "${server_options[@]}" 2>"$log" &
     local server=$!
     for _ in $(seq 100); do
         grep -q ready "$log" && break
@@ -112,6 +117,16 @@ install_missing python3-jinja2
 suite "templates (Python's Jinja, @huggingface/jinja)" templates
 suite "clients (OpenAI, Cloudflare, workerd)" clients
 suite "the Worker of deploy/worker" worker
+
+# A page of an allowed site and one of another, in a real browser.
+browser() {
+    npm_folder clients tests/clients || { echo "skipped: npm cannot install the clients"; return; }
+    (cd "$root/build/clients" && server_options=(--cors-origin http://127.0.0.1:18080) &&
+        with_server node browser.mjs "$server_url" "$(command -v chromium)" 18080)
+}
+
+command -v chromium >/dev/null || install_missing chromium
+suite "browser (EventSource, fetch)" browser
 
 # Whether the independent implementations still say what tests/data keeps of them.
 oracle() {

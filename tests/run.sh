@@ -51,7 +51,7 @@ suite() {
 in_preset() { (cd "$root" && ctest --test-dir "build/$1" --verbose "${@:2}"); }
 
 # shellcheck disable=SC2086
-install_missing $build_packages libcmocka-dev python3
+install_missing $build_packages libcmocka-dev openssl python3
 started=$SECONDS
 
 # A folder that run.sh configured may not know of the packages that tests need.

@@ -124,6 +124,9 @@ def check_source(path, included, doors):
             check_include(path, number, match[1])
         if re.search(r"\b(strcpy|strcat|sprintf|vsprintf|gets|atoi|atol|atof|alloca)\(", code):
             fault(path, number, "unbounded or unchecked: use its counted twin")
+        resolves = re.search(r"\b(uv_)?getaddrinfo\(|\bgethostby", code)
+        if resolves and path.split("/")[0] in FLOORS:
+            fault(path, number, "names are never looked up")
     if path.endswith((".c", ".cu")):
         check_functions(path, lines)
 
