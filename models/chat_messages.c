@@ -20,10 +20,18 @@ static bool add(cJSON *to, const char *name, cJSON *item)
     return false;
 }
 
+/* cJSON_AddItemReferenceToObject() loses the reference when there is no memory for the name. */
 static bool refer(cJSON *to, const cJSON *member)
 {
-    /* cJSON wants it writable, though it copies the item and shares what that points to. */
-    return cJSON_AddItemReferenceToObject(to, member->string, (cJSON *)(uintptr_t)member);
+    cJSON *item = cJSON_CreateNull();
+    if (!item)
+        return false;
+    item->type = (member->type & ~cJSON_StringIsConst) | cJSON_IsReference;
+    item->child = member->child;
+    item->valuestring = member->valuestring;
+    item->valueint = member->valueint;
+    item->valuedouble = member->valuedouble;
+    return add(to, member->string, item);
 }
 
 /* --- content --- */
