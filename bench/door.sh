@@ -24,7 +24,8 @@ pids=()
 # shellcheck disable=SC2317
 clean() {
     for pid in "${pids[@]}"; do
-        kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true
+        kill "$pid" 2>/dev/null || continue
+        wait "$pid" 2>/dev/null || true
     done
     rm -rf "$scratch"
 }
@@ -101,4 +102,4 @@ before=$(awk '{print $14 + $15}' "/proc/$pid/stat")
 after=$(awk '{print $14 + $15}' "/proc/$pid/stat")
 echo "server: $(((after - before) * 100 / $(getconf CLK_TCK) / stream_seconds)) % of one core"
 echo "idle"
-"$door" idle "$now_port" 9900 "$now_pid"
+"$door" idle "$now_port" 10000 "$now_pid"

@@ -456,7 +456,8 @@ void api_on_request(struct conn *c, const struct http_request *r, void *arg)
         dispatch(&k, r->path);
 }
 
-void api_on_error(struct conn *c, struct buf *body, int code, const char *text, void *arg)
+const char *api_on_error(struct conn *c, const struct http_request *r, struct buf *body, int code,
+                         const char *text, void *arg)
 {
     struct api *a = arg;
     struct api_error e;
@@ -479,4 +480,5 @@ void api_on_error(struct conn *c, struct buf *body, int code, const char *text, 
                                                    .method = "other",
                                                    .route = "none",
                                                    .code = code});
+    return cors_lines(a->cors, r ? http_header(r, "origin") : NULL);
 }

@@ -23,6 +23,7 @@ struct api {
 
 /* A conn_request_fn and a conn_error_fn; arg is the struct api. */
 void api_on_request(struct conn *c, const struct http_request *r, void *arg);
-void api_on_error(struct conn *c, struct buf *body, int code, const char *text, void *arg);
+const char *api_on_error(struct conn *c, const struct http_request *r, struct buf *body, int code,
+                         const char *text, void *arg);
 
 #endif

@@ -12,8 +12,10 @@
 #include "server/conn_private.h"
 
 #include <assert.h>
-#include <stdlib.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
+#include <sys/socket.h>
 
 static void look_ahead(struct conn *c);
 
@@ -196,11 +198,24 @@ static void end_broken(struct conn *c)
         linger(c);
 }
 
+/* The client's last word of a handshake gets no answer that could carry its acknowledgement. One
+ * that is not told not to wait would keep its first request for as long as the kernel keeps that.
+ */
+static void acknowledge(struct conn *c)
+{
+    int fd;
+    const int on = 1;
+    if (uv_fileno(conn_handle_of(c), &fd) == 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
+}
+
 static void end_handshake(struct conn *c)
 {
     conn_flush(c);
-    if (c->state == CONN_IDLE && c->waits_for == WAIT_HANDSHAKE && tls_established(c->tls))
-        conn_set_wait(c, WAIT_IDLE);
+    if (c->state != CONN_IDLE || c->waits_for != WAIT_HANDSHAKE || !tls_established(c->tls))
+        return;
+    acknowledge(c);
+    conn_set_wait(c, WAIT_IDLE);
 }
 
 /* Bytes of the socket. They are used up when this returns, so a record that is not whole waits
@@ -290,8 +305,10 @@ static void refuse(struct conn *c, int code, const char *text)
     c->state = CONN_BUSY;
     c->close_after = true;
     c->no_body = c->request && c->request->is_head;
-    h->on_error(c, &body, code, text, h->arg);
-    conn_put_whole(c, &(struct http_reply){.code = code, .type = "application/json"}, &body);
+    const struct http_request *r = c->request && c->request->view.head ? &c->request->view : NULL;
+    struct http_reply reply = {.code = code, .type = "application/json"};
+    reply.extra = h->on_error(c, r, &body, code, text, h->arg);
+    conn_put_whole(c, &reply, &body);
     buf_free(&body);
 }
 

@@ -53,10 +53,11 @@ struct conn_limits {
  * later (unless the peer goes first). The request is valid until the response is
  * complete. */
 typedef void (*conn_request_fn)(struct conn *c, const struct http_request *r, void *arg);
-/* An error found below HTTP semantics (bad head, too large, too slow): writes the body
- * of the answer with this code. The connection is closed after it. */
-typedef void (*conn_error_fn)(struct conn *c, struct buf *body, int code, const char *text,
-                              void *arg);
+/* An error found below HTTP semantics (bad head, too large, too slow): writes the body of the
+ * answer with this code and returns further header lines, or NULL. r is NULL when no head was
+ * understood; of what it has only the head is whole. The connection is closed after it. */
+typedef const char *(*conn_error_fn)(struct conn *c, const struct http_request *r, struct buf *body,
+                                     int code, const char *text, void *arg);
 
 struct conn_handler {
     conn_request_fn on_request;

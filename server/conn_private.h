@@ -113,6 +113,11 @@ struct conn_set {
     bool spare_open;
     uv_stream_t *waiting[CONN_LISTENERS_MAX]; /* each has a connection for the spare, in use */
     int32_t n_waiting;
+    uv_stream_t *late[CONN_LISTENERS_MAX]; /* each has a connection for the next turn */
+    int32_t n_late;
+    int32_t n_accepted; /* in this turn of the loop */
+    uv_idle_t next_turn;
+    bool next_turn_open;
     int reserve_fd;      /* given up when there are no descriptors; -1 when it has been */
     uint64_t n_refused;  /* since the last line about it */
     uint64_t refused_ms; /* when that was */

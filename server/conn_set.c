@@ -28,6 +28,7 @@ enum {
     REFUSED_LOG_MS = 1000,
     KEEPALIVE_S = 30,
     NO_FD_SLEEP_MS = 10,
+    ACCEPTS_PER_TURN = 64,
     BODY_WINDOW_MS = 5000,
     OTHER_FILES = 128, /* that a process has beside connections, and some more */
 };
@@ -57,7 +58,7 @@ static void give_reserve(struct conn_set *s)
 
 static void check_empty(struct conn_set *s)
 {
-    bool open = s->n_conns || s->timer_open || s->spare_open || s->widest_open;
+    bool open = s->n_conns || s->timer_open || s->spare_open || s->widest_open || s->next_turn_open;
     if (!s->closing || open || !s->on_empty)
         return;
     void (*on_empty)(void *arg) = s->on_empty;
@@ -81,6 +82,13 @@ static void on_timer_closed(uv_handle_t *handle)
 {
     struct conn_set *s = handle->data;
     s->timer_open = false;
+    check_empty(s);
+}
+
+static void on_next_turn_closed(uv_handle_t *handle)
+{
+    struct conn_set *s = handle->data;
+    s->next_turn_open = false;
     check_empty(s);
 }
 
@@ -127,6 +135,8 @@ void conn_set_close(struct conn_set *s, void (*on_empty)(void *arg), void *arg)
             conn_kill(c);
         }
     give_reserve(s);
+    s->n_late = 0;
+    uv_close((uv_handle_t *)&s->next_turn, on_next_turn_closed);
     uv_close((uv_handle_t *)&s->timer, on_timer_closed);
 }
 
@@ -138,6 +148,7 @@ void conn_set_free(struct conn_set *s)
     assert(!s->timer_open);
     assert(!s->spare_open);
     assert(!s->widest_open);
+    assert(!s->next_turn_open);
     peers_close(s->peers);
     free(s);
 }
@@ -241,7 +252,7 @@ enum status conn_set_open(struct conn_set **out, struct uv_loop_s *loop,
     s->wait_ms[WAIT_WRITE] = limits->write_ms_max;
     s->wait_ms[WAIT_LINGER] = LINGER_MS;
     s->tick_ms = tick_for(s->wait_ms);
-    if (uv_timer_init(loop, &s->timer)) {
+    if (uv_idle_init(loop, &s->next_turn) || uv_timer_init(loop, &s->timer)) {
         give_reserve(s);
         peers_close(s->peers);
         free(s);
@@ -249,6 +260,8 @@ enum status conn_set_open(struct conn_set **out, struct uv_loop_s *loop,
     }
     s->timer.data = s;
     s->timer_open = true;
+    s->next_turn.data = s;
+    s->next_turn_open = true;
     widen_loop(s);
     *out = s;
     return OK;
@@ -387,8 +400,36 @@ const char *conn_address(const struct conn *c)
     return c->address;
 }
 
+static void on_next_turn(uv_idle_t *idle)
+{
+    struct conn_set *s = idle->data;
+    uv_stream_t *late[CONN_LISTENERS_MAX];
+    int32_t n = s->n_late;
+    memcpy(late, s->late, sizeof(late));
+    s->n_late = 0;
+    s->n_accepted = 0;
+    uv_idle_stop(idle);
+    for (int32_t i = 0; i < n; i++)
+        if (!uv_is_closing((uv_handle_t *)late[i]))
+            conn_accept(s, late[i]);
+}
+
+/* libuv goes on as long as there is somebody to accept, and those who are in would wait. A listener
+ * that is not accepted from says nothing more, so the rest is left for the next turn. */
+static bool is_too_late(struct conn_set *s, struct uv_stream_s *listener)
+{
+    uv_idle_start(&s->next_turn, on_next_turn);
+    if (s->n_accepted++ < ACCEPTS_PER_TURN)
+        return false;
+    assert(s->n_late < CONN_LISTENERS_MAX);
+    s->late[s->n_late++] = listener;
+    return true;
+}
+
 void conn_accept(struct conn_set *s, struct uv_stream_s *listener)
 {
+    if (!s->closing && is_too_late(s, listener))
+        return;
     bool room = s->n_conns < s->limits.conns_max && !s->draining && take_reserve(s);
     struct conn *c = room ? conn_new(s, listener) : NULL;
     if (!c) {

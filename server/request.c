@@ -188,6 +188,7 @@ static void cut_head(struct reader *rd, struct span target)
     view->method = rd->head.data;
     view->path = target.data;
     view->query = mark ? mark + 1 : "";
+    view->head = fields;
 }
 
 /* The parser and the gate read the same bytes; a difference is a hole in one of them. */
@@ -238,7 +239,6 @@ static void finish(struct reader *rd)
     rd->body.n--;
     rd->request.view.body = rd->body.data;
     rd->request.view.body_bytes = rd->body.n;
-    rd->request.view.head = rd->fields;
     rd->request.state = REQUEST_DONE;
 }
 

@@ -19,7 +19,7 @@ struct request {
     const char *text;         /* a constant */
     struct gate_facts facts;  /* valid once the state has left REQUEST_HEAD */
     bool is_head;             /* method HEAD: the answer has no body */
-    struct http_request view; /* body_bytes counts while the body is read */
+    struct http_request view; /* body_bytes counts while the body is read; head: NULL until then */
 };
 
 /* limits must outlive the request. */

@@ -245,6 +245,37 @@ static void test_too_many(void **state)
     rig_close(&g);
 }
 
+/* Many who come at once do not keep those waiting who are in: some are accepted, then the others
+ * are served, then more are accepted. */
+static void test_storm(void **state)
+{
+    (void)state;
+    enum { MANY = 300 };
+    struct rig g;
+    static struct client c[MANY];
+    struct client in;
+    struct conn_limits limits = rig_limits;
+    limits.conns_max = MANY + 1;
+    rig_open(&g, &limits);
+    client_open(&in, &g);
+    client_text(&g, &in, GET_A);
+    client_expect(&g, &in, answer_a);
+    assert_int_equal(uv_listen((uv_stream_t *)&g.listener, CONN_BACKLOG, rig_connection), 0);
+    for (int i = 0; i < MANY; i++)
+        client_open(&c[i], &g);
+    assert_int_equal(send(in.fd, GET_A, strlen(GET_A), MSG_NOSIGNAL), (int)strlen(GET_A));
+    rig_turn(&g);
+    assert_true(conn_set_count(g.set) < MANY / 2);
+    assert_int_equal(g.n_requests, 2);
+    for (int i = 0; i < 20; i++)
+        rig_turn(&g);
+    assert_int_equal(conn_set_count(g.set), MANY + 1);
+    for (int i = 0; i < MANY; i++)
+        client_close(&c[i]);
+    client_close(&in);
+    rig_close(&g);
+}
+
 /* Bodies are bounded together too: 64 of the largest size, whoever sends them. */
 static void test_bodies_together(void **state)
 {
@@ -628,6 +659,7 @@ int main(void)
         cmocka_unit_test(test_slow_reader),
         cmocka_unit_test(test_linger),
         cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_storm),
         cmocka_unit_test(test_bodies_together),
         cmocka_unit_test(test_no_descriptors),
         cmocka_unit_test(test_no_descriptors_at_all),

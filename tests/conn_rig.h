@@ -119,11 +119,14 @@ static void rig_request(struct conn *c, const struct http_request *r, void *arg)
     }
 }
 
-static void rig_error(struct conn *c, struct buf *body, int code, const char *text, void *arg)
+static const char *rig_error(struct conn *c, const struct http_request *r, struct buf *body,
+                             int code, const char *text, void *arg)
 {
     (void)c;
+    (void)r;
     (void)arg;
     buf_printf(body, "{\"code\":%d,\"text\":\"%s\"}", code, text);
+    return NULL;
 }
 
 static void rig_connection(uv_stream_t *listener, int err)
