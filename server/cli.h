@@ -8,5 +8,6 @@
 int cli_run(const struct options *o);
 int cli_inspect(const struct options *o);
 int cli_convert(const struct options *o);
+int cli_plan(const struct options *o); /* serve --plan */
 
 #endif

@@ -45,7 +45,7 @@ int main(int argc, char **argv)
     log_setup(most_shown(&o), o.log == LOG_FORM_JSON);
     switch (o.command) {
     case CMD_SERVE:
-        return server_run(&o);
+        return o.plan ? cli_plan(&o) : server_run(&o);
     case CMD_RUN:
         return cli_run(&o);
     case CMD_INSPECT:

@@ -67,6 +67,8 @@ struct options {
     int32_t ttft_slo_ms;
     int32_t step_rows;
     bool no_prefix_cache;
+    bool plan;
+    size_t assume_memory;
 
     const char *host;
     int32_t port;

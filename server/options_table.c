@@ -53,6 +53,10 @@ static const struct option_row sched_rows[] = {
      "token rows of one step, answers first, then prompts; 0: 64, on a GPU 2048"},
     {"no-prefix-cache", AT(no_prefix_cache), OPT_FLAG, IN_SERVE, 0, 0, NULL, NULL,
      "do not share computed prompt beginnings between requests"},
+    {"plan", AT(plan), OPT_FLAG, IN_SERVE, 0, 0, NULL, NULL,
+     "print what memory would be taken at the start, and end"},
+    {"assume-memory", AT(assume_memory), OPT_SIZE, IN_SERVE, 0, 16 * TIB, "0", NULL,
+     "with --plan: of a device with so much, a GPU unless --backend cpu; 0: of this machine"},
 };
 
 static const struct option_row door_rows[] = {

@@ -272,11 +272,9 @@ static struct sched_options choose_limits(const struct options *o, const char *b
     };
 }
 
-static enum status load_weights(struct served *m, const struct options *o,
-                                model_progress_fn progress, void *progress_arg, char *err,
-                                size_t err_size)
+struct model_options served_options(const struct served *m, const struct options *o)
 {
-    const struct model_options how = {
+    return (struct model_options){
         .path = m->path,
         .step_rows_max = m->limits.step_rows_max,
         .step_seqs_max = m->limits.step_seqs_max,
@@ -286,9 +284,16 @@ static enum status load_weights(struct served *m, const struct options *o,
         .weights_f32 = o->weights == NUMBERS_F32,
         .kv_f32 = o->kv == NUMBERS_F32,
         .acts = (enum model_acts)o->activations,
-        .progress = progress,
-        .progress_arg = progress_arg,
     };
+}
+
+static enum status load_weights(struct served *m, const struct options *o,
+                                model_progress_fn progress, void *progress_arg, char *err,
+                                size_t err_size)
+{
+    struct model_options how = served_options(m, o);
+    how.progress = progress;
+    how.progress_arg = progress_arg;
     enum status s = model_open(&m->model, &how, m->ops, err, err_size);
     if (s == OK)
         m->info = *model_info(m->model);
@@ -386,25 +391,29 @@ static void share_out(struct registry *r, const struct options *o, size_t bytes_
     }
 }
 
-static enum status plan_shares(struct registry *r, const struct options *o, char *err,
-                               size_t err_size)
+static void plan_shares(struct registry *r, const struct options *o, size_t bytes_free)
 {
-    struct machine has;
-    if (r->n == 1) {
-        r->model[0].share = (struct share){.kv_bytes = o->kv_bytes, .threads = o->threads};
-        return OK;
-    }
-    enum status s = machine_look(&has, o, err, err_size);
     int32_t cores = (int32_t)uv_available_parallelism();
-    if (s == OK)
-        share_out(r, o, has.bytes_free, o->threads ? o->threads : cores);
-    return s;
+    if (r->n == 1)
+        r->model[0].share = (struct share){.kv_bytes = o->kv_bytes, .threads = o->threads};
+    else
+        share_out(r, o, bytes_free, o->threads ? o->threads : cores);
+}
+
+void registry_share(struct registry *r, const struct options *o, const struct machine *has)
+{
+    plan_shares(r, o, has->bytes_free);
+    for (int32_t i = 0; i < r->n; i++)
+        r->model[i].limits = choose_limits(o, has->backend);
 }
 
 enum status registry_load(struct registry *r, const struct options *o, model_progress_fn progress,
                           void *progress_arg, char *err, size_t err_size)
 {
-    enum status s = plan_shares(r, o, err, err_size);
+    struct machine has = {0};
+    enum status s = r->n > 1 ? machine_look(&has, o, err, err_size) : OK;
+    if (s == OK)
+        plan_shares(r, o, has.bytes_free);
     for (int32_t i = 0; i < r->n && s == OK; i++)
         s = served_load(&r->model[i], o, progress, progress_arg, err, err_size);
     return s;

@@ -55,6 +55,10 @@ struct machine {
 };
 enum status machine_look(struct machine *out, const struct options *o, char *err,
                          size_t err_size) MUST_CHECK;
+/* Shares and limits as registry_load() would set them for this machine, after
+ * registry_inspect(); and how it would open a model. */
+void registry_share(struct registry *r, const struct options *o, const struct machine *has);
+struct model_options served_options(const struct served *m, const struct options *o);
 /* name NULL: the first. NULL when there is none. */
 struct served *registry_find(struct registry *r, const char *name);
 

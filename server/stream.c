@@ -435,6 +435,10 @@ static enum status submit_prompt(struct stream *st, int32_t i)
     return s;
 }
 
+/* So many more than may be alive are let in to be judged: the scheduler knows when there will
+ * be room, and counts whom it turns away. */
+enum { DOOR_MARGIN = 64 };
+
 /* More than one answer takes more than one place. */
 static bool take_places(struct stream *st)
 {
@@ -446,7 +450,7 @@ static bool take_places(struct stream *st)
         refuse(st);
         return false;
     }
-    if (st->env->n_live > st->env->live_max - more) {
+    if (st->env->n_live > st->env->live_max + DOOR_MARGIN - more) {
         refuse_with(st, API_BUSY);
         return false;
     }
@@ -656,7 +660,8 @@ void stream_start(struct stream_env *env, struct conn *c, const struct exchange 
         refuse_at_door(c, x, API_NOT_READY);
         return;
     }
-    struct stream *st = env->n_live < env->live_max ? stream_new(env, c, x, model) : NULL;
+    bool room = env->n_live < env->live_max + DOOR_MARGIN;
+    struct stream *st = room ? stream_new(env, c, x, model) : NULL;
     if (!st) {
         refuse_at_door(c, x, API_BUSY);
         return;

@@ -655,6 +655,8 @@ def command_line(s):
     assert r.returncode == 0 and r.stdout.startswith("firstlight "), r
     r = program(binary, "inspect", str(DEMO))
     assert r.returncode == 0 and "LlamaForCausalLM" in r.stdout and "head_dim" in r.stdout, r
+    r = program(binary, "serve", "--plan", "--assume-memory", "80G")
+    assert r.returncode == 0 and "cuda" in r.stdout and "keys and values" in r.stdout, r
     r = program(binary, "run", str(DEMO), "What is the capital of Italy?", "--temperature", "0")
     assert r.returncode == 0 and "Rome" in r.stdout and "tokens/s" in r.stderr, r
     for arguments, code in ((["serve", "--prot", "1"], 2), (["serve", "--port", "banana"], 2),
