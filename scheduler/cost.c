@@ -96,6 +96,9 @@ double cost_prompt(const struct cost *c, int64_t position, int64_t n_left)
     return (double)n_left * cost_read(c, position + n_left / 2);
 }
 
+/* Tokens of an answer, as long as none has made room for another. */
+#define ANSWER_GUESS 128
+
 /* Two ways to wait, and the longer one counts: for the prompts in front to be computed, which
  * between the steps of others takes longer than alone; and, when every seat is taken, for as
  * many to leave the queue as stand in front. */
@@ -110,7 +113,10 @@ uint64_t cost_ttft(const struct sched_stats *s, int64_t n_left)
     }
     double compute = ((double)s->backlog_ns + own) * stretch;
     int32_t in_front = s->waiting + 1 - (s->seats - s->running);
-    double seat = in_front > 0 ? (double)in_front * (double)s->leave_ns + own * stretch : 0;
+    double leave = (double)s->leave_ns;
+    if (s->leave_ns == 0 && s->seats > 0)
+        leave = (double)s->decode_ns * ANSWER_GUESS / s->seats;
+    double seat = in_front > 0 ? in_front * leave + own * stretch : 0;
     double sum = fmax(compute, seat) + (double)s->decode_ns;
     return (uint64_t)(sum * (s->ttft_scale > 0 ? s->ttft_scale : 1));
 }

@@ -7,7 +7,10 @@
  * only reads, so much a row that draws a token, so much a token of context that rows look
  * back on. Only time depends on it, never a token. */
 
-enum { COST_TERMS = 4 };
+enum {
+    COST_TERMS = 4,
+    COST_KNOWN = 8, /* steps; fewer say nothing of what rows cost */
+};
 
 /* Sums over the rows of a step. */
 struct step_shape {

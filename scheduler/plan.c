@@ -25,6 +25,9 @@ enum { LONG_STEPS = 4 /* a prompt of more steps than this is long */ };
 #define TTFT_SAMPLES  64.0
 #define TTFT_PRIOR_NS 1e7
 
+/* Whoever is turned away teaches nothing, so what was learned must not turn everybody away. */
+#define TTFT_SCALE_MAX 4.0
+
 /* The plan: memory. */
 
 static struct step_size size_of(const struct model_info *info, const struct sched_options *opt)
@@ -118,7 +121,7 @@ static void enqueue(struct plan *p, struct sched_req *r)
     r->is_long = r->n_left > p->rows_long;
     r->slo_ns = r->params.ttft_slo_ns ? r->params.ttft_slo_ns : p->slo_ns;
     r->has_wish = r->slo_ns > 0;
-    r->predicted_ns = cost_ttft(plan_stats(p), r->n_left);
+    r->predicted_ns = p->cost.n < COST_KNOWN ? 0 : cost_ttft(plan_stats(p), r->n_left);
     r->guessed_ns = (double)r->predicted_ns / p->stats.ttft_scale;
     r->start_by = came + QUEUE_PATIENCE_NS;
     if (r->has_wish) {
@@ -352,7 +355,7 @@ static void judge_prediction(struct plan *p, const struct sched_req *r, uint64_t
     s->ttft_error_ns += actual > predicted ? actual - predicted : predicted - actual;
     p->guessed += (r->guessed_ns - p->guessed) / TTFT_SAMPLES;
     p->became += ((double)actual - p->became) / TTFT_SAMPLES;
-    s->ttft_scale = fmin(8, fmax(0.125, p->became / p->guessed));
+    s->ttft_scale = fmin(TTFT_SCALE_MAX, fmax(1 / TTFT_SCALE_MAX, p->became / p->guessed));
 }
 
 static void accept(struct plan *p, struct sched_req *r, const struct picked *picked, uint64_t now)

@@ -19,7 +19,6 @@
 enum {
     LONG_PROMPTS_MAX = 2, /* being read at once; the second fills what the first leaves */
     STUCK_STEPS_MAX = 64, /* steps until one that lacked blocks is looked at again anyway */
-    STEPS_KNOWN_MIN = 8,  /* fewer say nothing of what rows cost */
     LEAVE_SAMPLES = 32,   /* over so many is averaged how fast the queue moves */
 };
 
@@ -184,7 +183,7 @@ static void look_at_prompts(const struct plan *p, struct demand *d, uint64_t now
 static int32_t rows_for_prompts(struct plan *p, const struct demand *d)
 {
     int32_t left = p->rows_max - p->n_rows;
-    if (p->n_rows == 0 || d->urgent || p->cost.n < STEPS_KNOWN_MIN)
+    if (p->n_rows == 0 || d->urgent || p->cost.n < COST_KNOWN)
         return left;
     double each_ns = cost_read(&p->cost, d->position);
     double more_ns = (double)p->stats.decode_ns * COST_STRETCH * d->n_short;
