@@ -51,7 +51,7 @@ struct sched_stats {
     uint64_t token_ns;               /* one prompt token, measured; 0: not yet */
     uint64_t decode_ns;              /* one step of those that run now */
     uint64_t leave_ns;               /* between two that leave the queue; 0: not yet measured */
-    uint64_t refused[SCHED_REASONS]; /* by sched_admit() and sched_submit() */
+    uint64_t refused[SCHED_REASONS]; /* by sched_admit() */
 
     /* Time to the first token as predicted when the request came, against what it became;
      * sums over those whose first token has come. */

@@ -162,7 +162,8 @@ static bool is_urgent(const struct plan *p, const struct sched_req *r, uint64_t 
 static void look_at_prompts(const struct plan *p, struct demand *d, uint64_t now)
 {
     int32_t n_long = 0;
-    for (const struct sched_req *r = first_of(p); r; r = next_of(p, r)) {
+    bool all_decode = p->n_rows == p->n_running;
+    for (const struct sched_req *r = first_of(p); r && !all_decode; r = next_of(p, r)) {
         if (r->yielded || rows_wanted(r) < 1)
             continue;
         if (d->n_short + n_long == 0)
@@ -320,7 +321,6 @@ static void sweep_yielded(struct plan *p)
 
 static void count_reading(struct plan *p)
 {
-    p->n_reading = 0;
     for (const struct sched_req *r = first_of(p); r; r = next_of(p, r))
         if (!r->timing.first_ns)
             p->n_reading += req_goal(r) - req_done(r) - r->n_step;
@@ -344,5 +344,7 @@ void plan_rows(struct plan *p, uint64_t now)
         grant_chunks(p, top);
     if (p->n_yielded > 0)
         sweep_yielded(p);
-    count_reading(p);
+    p->n_reading = 0;
+    if (d.rows > 0)
+        count_reading(p);
 }
