@@ -435,10 +435,6 @@ static enum status submit_prompt(struct stream *st, int32_t i)
     return s;
 }
 
-/* So many more than may be alive are let in to be judged: the scheduler knows when there will
- * be room, and counts whom it turns away. */
-enum { DOOR_MARGIN = 64 };
-
 /* More than one answer takes more than one place. */
 static bool take_places(struct stream *st)
 {

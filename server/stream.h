@@ -10,6 +10,10 @@
 struct stream;
 struct uv_loop_s;
 
+/* So many more than may be alive are let in to be judged: the scheduler knows when there will
+ * be room, and counts whom it turns away. */
+enum { DOOR_MARGIN = 64 };
+
 /* What every stream needs; built once in server.c. Loop thread only. */
 struct stream_env {
     struct uv_loop_s *loop;
