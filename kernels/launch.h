@@ -45,4 +45,9 @@ int launch_rope_store(gpu_stream s, float *qkv, const struct kv_layer *kv,
 int launch_attention(const struct gpu *g, float *y, const float *qkv, const struct kv_layer *kv,
                      const struct step_view *step, const struct head_shape *shape);
 
+/* token [n_picks]: the most likely of each row, of equals the lowest; PICKED_BAD where a logit is
+ * not finite. */
+int launch_argmax(gpu_stream s, int32_t *token, const float *logits, int32_t n_picks,
+                  int32_t vocab);
+
 #endif

@@ -2,9 +2,10 @@
  * operations. A call after an error does nothing, and step_wait() reports it; an error of a
  * kernel is sticky in the driver, so the engine that sees E_DEVICE is finished.
  *
- * Tokens are drawn on the host, by a cpu backend that this one owns, in step_wait(): the logits
- * come down at the end of a step, the tokens go back up for the next step's embed. One
- * definition of sampling, bit for bit; a launch never waits. */
+ * The most likely token of every row is found on the device. What a pick wants beyond that is
+ * drawn on the host, by a cpu backend that this one owns, in step_wait(): those rows' logits come
+ * down at the end of a step, the tokens go back up for the next step's embed. One definition of
+ * sampling, bit for bit; a launch never waits. */
 #include "kernels/ops_cuda.h"
 
 #include <stdio.h>
@@ -118,18 +119,45 @@ static void cuda_step_launch(struct ops *o)
     (void)o;
 }
 
+/* Whether the most likely token is all that is wanted: the device has found it. */
+static bool is_plain(const struct pick *p)
+{
+    const struct sampling *h = &p->how;
+    return !p->given && !(h->temperature > 0.0f) && h->n_logprobs < 0 && h->n_bias == 0 &&
+           p->n_seen == 0 && !p->allowed && p->n_banned == 0;
+}
+
+/* Neighbouring picks from first on that the host draws; *first is moved to where they begin. */
+static int32_t host_run(const struct draws *d, int32_t *first)
+{
+    while (*first < d->n && is_plain(&d->pick[*first]))
+        ++*first;
+    int32_t end = *first;
+    while (end < d->n && !is_plain(&d->pick[end]))
+        end++;
+    return end - *first;
+}
+
 /* picked_host is free again: whoever writes it has waited for the step that read it. */
 static void draw_tokens(struct cuda_ops *c)
 {
     const struct draws *d = &c->draws;
-    c->host->sample(c->host, d->out, c->logits, d->pick, d->n, d->vocab);
-    if (c->host->step_wait(c->host) != OK) {
-        (void)good(c, (int)cudaErrorMemoryAllocation, "drawing tokens on the host");
-        return;
-    }
+    bool changed = false;
     for (int32_t i = 0; i < d->n; i++)
-        c->picked_host[i] = d->out[i].token;
-    cuda_upload(&c->ops, c->picked, c->picked_host, (size_t)d->n * sizeof(int32_t));
+        d->out[i] = picked{.token = c->picked_host[i]};
+    for (int32_t i = 0, n = host_run(d, &i); n > 0; i += n, n = host_run(d, &i)) {
+        c->host->sample(c->host, d->out + i, c->logits + (size_t)i * (size_t)d->vocab, d->pick + i,
+                        n, d->vocab);
+        if (c->host->step_wait(c->host) != OK) {
+            (void)good(c, (int)cudaErrorMemoryAllocation, "drawing tokens on the host");
+            return;
+        }
+        for (int32_t k = i; k < i + n; k++)
+            c->picked_host[k] = d->out[k].token;
+        changed = true;
+    }
+    if (changed)
+        cuda_upload(&c->ops, c->picked, c->picked_host, (size_t)d->n * sizeof(int32_t));
 }
 
 static enum status cuda_step_wait(struct ops *o)
@@ -215,16 +243,22 @@ static void cuda_sample(struct ops *o, struct picked *out, const float *logits,
                         const struct pick *pick, int32_t n_picks, int32_t vocab)
 {
     struct cuda_ops *c = self(o);
-    size_t n = (size_t)n_picks * (size_t)vocab;
+    size_t row = (size_t)vocab;
     if (n_picks > PICKS_MAX) {
         (void)good(c, (int)cudaErrorInvalidValue, "more picks than PICKS_MAX");
         return;
     }
-    if (!reserve_logits(c, n))
-        return;
-    (void)DO(c, cudaMemcpyAsync(c->logits, logits, n * sizeof(float), cudaMemcpyDeviceToHost,
-                                c->stream));
     c->draws = {out, pick, n_picks, vocab};
+    for (int32_t i = 0, n = host_run(&c->draws, &i); n > 0; i += n, n = host_run(&c->draws, &i)) {
+        if (!reserve_logits(c, (size_t)n_picks * row))
+            return;
+        (void)DO(c, cudaMemcpyAsync(c->logits + (size_t)i * row, logits + (size_t)i * row,
+                                    (size_t)n * row * sizeof(float), cudaMemcpyDeviceToHost,
+                                    c->stream));
+    }
+    (void)DO(c, launch_argmax((gpu_stream)c->stream, c->picked, logits, n_picks, vocab));
+    (void)DO(c, cudaMemcpyAsync(c->picked_host, c->picked, (size_t)n_picks * sizeof(int32_t),
+                                cudaMemcpyDeviceToHost, c->stream));
 }
 
 static void cuda_close(struct ops *o)
