@@ -5,6 +5,7 @@
 #include "server/query.h"
 #include "server/target.h"
 #include "server/wishes.h"
+#include "server/workers.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@ struct call {
     const struct http_request *r;
     const char *query;
     const char *tail; /* what "**" stands for, or NULL */
+    bool forwarded;   /* header fields stand behind "MF-Header-" */
     struct exchange x;
 };
 
@@ -35,7 +37,17 @@ struct route {
     bool open;
 };
 
-enum { FORWARD_MAX = 1024, PREFLIGHT_FIELDS_MAX = 512 };
+enum { FORWARD_MAX = 2048, PREFLIGHT_FIELDS_MAX = 512, FIELD_NAME_MAX = 64 };
+
+/* As http_header(). A request that Miniflare has passed on carries the fields of the one that it
+ * stands for under names of their own. */
+static const char *header(const struct call *k, const char *name)
+{
+    char passed[FIELD_NAME_MAX];
+    (void)snprintf(passed, sizeof(passed), "mf-header-%s", name);
+    const char *value = k->forwarded ? http_header(k->r, passed) : NULL;
+    return value ? value : http_header(k->r, name);
+}
 
 static void error_text(struct call *k, enum api_error_kind kind, const char *text)
 {
@@ -62,7 +74,7 @@ static void on_workers_rest(struct call *k)
 {
     char model[MODEL_BYTES_MAX + 1];
     if (!target_decode(model, sizeof(model), k->tail, strlen(k->tail), false)) {
-        error_text(k, API_NO_ROUTE, NULL);
+        error_text(k, API_BAD_NAME, NULL);
         return;
     }
     stream_start(k->api->env, k->conn, &k->x, model, k->r);
@@ -101,43 +113,32 @@ static void on_workers_rest_query(struct call *k)
     if (target_decode(model, sizeof(model), k->tail, strlen(k->tail), false))
         start_from_query(k, model, false);
     else
-        error_text(k, API_NO_ROUTE, NULL);
+        error_text(k, API_BAD_NAME, NULL);
 }
 
 static void on_workers_binding_query(struct call *k)
 {
     char model[MODEL_BYTES_MAX + 1];
-    if (target_param(k->query, "model", model, sizeof(model)) && model[0])
+    if (header(k, "upgrade"))
+        error_text(k, API_UNSUPPORTED, "Websockets are not supported");
+    else if (target_param(k->query, "model", model, sizeof(model)) && model[0])
         start_from_query(k, model, true);
     else
-        error_text(k, API_BAD_FIELD, "Request is missing the parameter model");
+        error_text(k, API_MISSING, "model");
 }
 
-/* What the packages of 2023 speak: version 1 and 2, gzipped tensors. Answered as Workers AI
- * answers it. */
-static void refuse_old_sdk(struct call *k)
-{
-    static const char text[] = "Request trying to use deprecated SDK version";
-    struct buf body = {0};
-    buf_printf(&body,
-               "{\"internalCode\":5019,\"httpCode\":405,\"message\":\"AiError: %s\","
-               "\"name\":\"AiError\",\"description\":\"%s\",\"requestId\":\"%s\"}",
-               text, text, k->x.uuid);
-    k->api->env->metrics->refused[API_UNSUPPORTED]++;
-    send_text(k, 405, "application/json", &body);
-}
-
-/* The model stands in a header, perhaps behind a prefix: "x:@cf/meta/...". */
+/* The model stands in a header, perhaps behind a prefix: "x:@cf/meta/...". Version 1 and 2 are what
+ * the packages of 2023 speak: gzipped tensors. */
 static void on_workers_binding(struct call *k)
 {
-    const char *model = http_header(k->r, "cf-consn-model-id");
+    const char *model = header(k, "cf-consn-model-id");
     char version[8];
     if (!target_param(k->query, "version", version, sizeof(version)) || strcmp(version, "3") != 0) {
-        refuse_old_sdk(k);
+        error_text(k, API_OLD_SDK, NULL);
         return;
     }
     if (!model || !model[0]) {
-        error_text(k, API_BAD_FIELD, "Request is missing headers or body: cf-consn-model-id");
+        error_text(k, API_MISSING, "cf-consn-model-id");
         return;
     }
     const char *colon = strchr(model, ':');
@@ -193,6 +194,26 @@ static void on_models_search(struct call *k)
         return;
     models_list_workers(&body, k->api->env->registry, k->query);
     send_text(k, 200, "application/json", &body);
+}
+
+static void on_models_schema(struct call *k)
+{
+    char name[MODEL_BYTES_MAX + 1];
+    struct buf body = {0};
+    struct api_error e;
+    if (!ready_to_tell(k))
+        return;
+    if (!target_param(k->query, "model", name, sizeof(name)) || !name[0]) {
+        error_text(k, API_MISSING, "model");
+    } else if (!registry_find(k->api->env->registry, name)) {
+        api_error_no_model(&e, k->x.wire, name);
+        reply_error(&k->x, k->conn, &e, NULL);
+    } else {
+        buf_text(&body, "{\"result\":");
+        workers_schema(&body);
+        buf_text(&body, ",\"success\":true,\"errors\":[],\"messages\":[]}");
+        send_text(k, 200, "application/json", &body);
+    }
 }
 
 static void on_health(struct call *k)
@@ -287,11 +308,15 @@ static const struct route routes[] = {
     {"GET", "/models", on_models, &wire_chat, false},
     {"GET", "/v1/models/**", on_model, &wire_chat, false},
     {"GET", "/models/**", on_model, &wire_chat, false},
-    {"POST", "/client/v4/accounts/*/ai/v1/chat/completions", on_generate, &wire_chat, false},
-    {"POST", "/client/v4/accounts/*/ai/v1/completions", on_generate, &wire_completions, false},
+    {"POST", "/client/v4/accounts/*/ai/v1/chat/completions", on_generate, &wire_workers_chat,
+     false},
+    {"POST", "/client/v4/accounts/*/ai/v1/completions", on_generate, &wire_workers_completions,
+     false},
+    {"GET", "/client/v4/accounts/*/ai/v1/models", on_models, &wire_workers_chat, false},
     {"GET", "/client/v4/accounts/*/ai/models/search", on_models_search, &wire_workers_rest, false},
-    {"POST", "/client/v4/accounts/*/ai/run/proxy", on_proxy, &wire_workers_binding, false},
-    {"GET", "/client/v4/accounts/*/ai/run/proxy", on_proxy, &wire_workers_binding, false},
+    {"GET", "/client/v4/accounts/*/ai/models/schema", on_models_schema, &wire_workers_rest, false},
+    {"POST", "/client/v4/accounts/*/ai/run/proxy", on_proxy, &wire_workers_proxy, false},
+    {"GET", "/client/v4/accounts/*/ai/run/proxy", on_proxy, &wire_workers_proxy, false},
     {"POST", "/client/v4/accounts/*/ai/run/**", on_workers_rest, &wire_workers_rest, false},
     {"GET", "/client/v4/accounts/*/ai/run/**", on_workers_rest_query, &wire_workers_rest, false},
     {"POST", "/run", on_workers_binding, &wire_workers_binding, false},
@@ -360,8 +385,8 @@ static const struct wire *wire_of_path(const char *path)
  * Anthropic's API send it, "X-Api-Key: KEY". */
 static bool may_pass(struct call *k)
 {
-    const char *bearer = http_header(k->r, "authorization");
-    const char *key = http_header(k->r, "x-auth-key");
+    const char *bearer = header(k, "authorization");
+    const char *key = header(k, "x-auth-key");
     if (!keys_asked(k->api->keys))
         return true;
     if (!key)
@@ -422,16 +447,13 @@ static void dispatch(struct call *k, const char *path)
     }
 }
 
-/* Older tools send everything to one route and say in a header where it should go:
- * "X-Forwarded: https://workers-binding.ai/run?version=3". */
-static void on_proxy(struct call *k)
+/* "https://workers-binding.ai/run?version=3": as if the request had come for this. */
+static void dispatch_to(struct call *k, const char *url)
 {
     char target[FORWARD_MAX];
-    const char *forwarded = http_header(k->r, "x-forwarded");
-    const char *host = forwarded ? strstr(forwarded, "://") : NULL;
+    const char *host = url ? strstr(url, "://") : NULL;
     const char *path = host ? strchr(host + 3, '/') : NULL;
-    /* The target of a proxied request is never the proxy: a path that leads here again
-     * would go round for ever. */
+    /* A path that leads to the proxy again would go round for ever. */
     if (!path || strlen(path) >= sizeof(target) || strncmp(path, "/client/", 8) == 0) {
         error_text(k, API_NO_ROUTE, NULL);
         return;
@@ -444,6 +466,26 @@ static void on_proxy(struct call *k)
     dispatch(k, target);
 }
 
+/* Older tools send everything to one route and say in a header where it should go. */
+static void on_proxy(struct call *k)
+{
+    dispatch_to(k, http_header(k->r, "x-forwarded"));
+}
+
+/* Miniflare sends everything to whatever address it was given, and says it so. */
+static bool answer_forwarded(struct call *k)
+{
+    const char *url = http_header(k->r, "mf-url");
+    if (!url)
+        return false;
+    k->forwarded = true;
+    k->x.wire = &wire_workers_proxy;
+    k->x.handler = "none";
+    k->x.method = "other";
+    dispatch_to(k, url);
+    return true;
+}
+
 void api_on_request(struct conn *c, const struct http_request *r, void *arg)
 {
     struct api *a = arg;
@@ -452,7 +494,7 @@ void api_on_request(struct conn *c, const struct http_request *r, void *arg)
     wishes_read(&k.x, r);
     k.x.access = a->access;
     k.x.cors = cors_lines(a->cors, http_header(r, "origin"));
-    if (!answer_preflight(&k))
+    if (!answer_preflight(&k) && !answer_forwarded(&k))
         dispatch(&k, r->path);
 }
 
@@ -469,7 +511,8 @@ const char *api_on_error(struct conn *c, const struct http_request *r, struct bu
     else if (code >= 500)
         kind = API_NOT_READY;
     api_error_set(&e, kind, NULL, text);
-    wire_chat.error(body, &e, "");
+    /* Nobody knows yet whose client this is. */
+    wire_workers_chat.error(body, &e, "");
     a->env->metrics->refused[kind]++;
     metrics_http(a->env->metrics,
                  &(struct metric_http){

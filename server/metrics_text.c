@@ -31,6 +31,9 @@ static const char *const refusal_names[API_KINDS] = {
     [API_NOT_READY] = "not_ready",
     [API_ENGINE] = "engine",
     [API_NO_KEY] = "no_key",
+    [API_MISSING] = "missing",
+    [API_BAD_NAME] = "bad_name",
+    [API_OLD_SDK] = "old_sdk",
     [API_BAD_HTTP] = "bad_http",
 };
 

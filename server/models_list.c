@@ -12,6 +12,9 @@
 
 enum { PARAM_MAX = 128, PER_PAGE = 50, PER_PAGE_MAX = 1000, PAGE_MAX = 1000000 };
 
+/* Of all models that are listed: 1 is Workers AI itself. */
+#define SOURCE "1"
+
 static const char *const task_name = "Text Generation";
 
 void models_list_one(struct buf *out, const struct served *m, const char *name)
@@ -51,9 +54,21 @@ static long number_param(const char *query, const char *name, long otherwise, lo
     return n < most ? n : most;
 }
 
+/* "@cf/meta/llama": meta; names of another form have no author. */
+static bool is_by(const char *name, const char *author)
+{
+    const char *from = name[0] == '@' ? strchr(name, '/') : NULL;
+    size_t n = from ? strcspn(from + 1, "/") : 0;
+    return n > 0 && strlen(author) == n && strncasecmp(from + 1, author, n) == 0;
+}
+
 static bool wanted(const char *query, const char *name)
 {
     char text[PARAM_MAX];
+    if (target_param(query, "author", text, sizeof(text)) && text[0] && !is_by(name, text))
+        return false;
+    if (target_param(query, "source", text, sizeof(text)) && text[0] && strcmp(text, SOURCE) != 0)
+        return false;
     if (target_param(query, "task", text, sizeof(text)) && text[0] &&
         strcasecmp(text, task_name) != 0)
         return false;
@@ -81,7 +96,7 @@ static void write_entry(struct buf *out, const struct served *m, const char *nam
     strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S.000", &utc);
     buf_text(out, "{\"id\":");
     write_id(out, name);
-    buf_text(out, ",\"source\":1,\"name\":");
+    buf_text(out, ",\"source\":" SOURCE ",\"name\":");
     buf_json_text(out, name);
     buf_text(out, ",\"description\":");
     buf_json_text(out, m->info.arch);

@@ -10,8 +10,8 @@
 void models_list_openai(struct buf *out, const struct registry *r);
 void models_list_one(struct buf *out, const struct served *m, const char *name);
 
-/* query: search, task, page and per_page are obeyed; a page past the end is empty, for
- * that is how clients find the end. */
+/* query: search, task, author, source, page and per_page are obeyed; a page past the end is
+ * empty, for that is how clients find the end. */
 void models_list_workers(struct buf *out, const struct registry *r, const char *query);
 
 #endif

@@ -450,6 +450,12 @@ static struct error_words words_of(enum api_error_kind kind)
                                     "The prompt is longer than the context of the model"};
     case API_NO_MODEL:
         return (struct error_words){invalid, "model_not_found", "The model does not exist"};
+    case API_MISSING:
+        return (struct error_words){invalid, NULL, "The request lacks a header or a parameter"};
+    case API_BAD_NAME:
+        return (struct error_words){invalid, "model_not_found", "The name of the model is invalid"};
+    case API_OLD_SDK:
+        return (struct error_words){invalid, NULL, "This version of the client is too old"};
     case API_NO_ROUTE:
         return (struct error_words){invalid, "unknown_url", "Unknown request URL"};
     case API_BAD_METHOD:

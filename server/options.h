@@ -80,6 +80,7 @@ struct options {
     const char *tls_key;
     struct text_list cors_origin;
     bool insecure;
+    bool workers_padding;
     int32_t max_conns;
     int32_t address_conns; /* 0: no limit */
     int32_t conn_requests; /* 0: no limit */

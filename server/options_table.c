@@ -77,6 +77,8 @@ static const struct option_row door_rows[] = {
     {"tls-key", AT(tls_key), OPT_TEXT, IN_SERVE, 0, 0, "", NULL, "its private key (PEM)"},
     {"cors-origin", AT(cors_origin), OPT_LIST, IN_SERVE, 0, 0, NULL, NULL,
      "site whose pages may use this server from a browser, repeatable; * is every site"},
+    {"workers-padding", AT(workers_padding), OPT_FLAG, IN_SERVE, 0, 0, NULL, NULL,
+     "Workers AI events get letters of random number ('p') that hide the lengths of tokens"},
 };
 
 static const struct option_row limit_rows[] = {

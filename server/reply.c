@@ -24,6 +24,11 @@ uint32_t random_u32(void)
     return (uint32_t)(random_u64() >> 32);
 }
 
+int32_t padding_draw(bool wanted)
+{
+    return wanted ? 1 + (int32_t)(random_u32() % PADDING_MAX) : 0;
+}
+
 static void uuid_text(char out[UUID_BYTES])
 {
     static const char digit[] = "0123456789abcdef";

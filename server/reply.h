@@ -56,6 +56,9 @@ void reply_stream(const struct exchange *x, struct conn *c, const char *type, co
 void reply_log(const struct exchange *x, int code, int32_t n_prompt, int32_t n_answer,
                uint64_t first_ns);
 
+/* Letters by which the next event is longer than it need be; 0 where nobody wants them. */
+enum { PADDING_MAX = 32 };
+int32_t padding_draw(bool wanted);
 uint32_t random_u32(void);
 uint64_t random_u64(void);
 

@@ -567,6 +567,7 @@ static void connect_parts(struct server *s)
         .metrics = &s->metrics,
         .request_ms = o->request_ms,
         .ping_ns = o->ping_ms * 1000000u,
+        .padding = o->workers_padding,
     };
     s->api.options = o;
     s->api.env = &s->env;

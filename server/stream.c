@@ -289,6 +289,7 @@ static void write_deltas(struct stream *st)
         struct branch *b = &st->branch[i];
         if (!branch_show(b))
             continue;
+        st->answer.padding = padding_draw(st->env->padding);
         if (!begun && w->begin)
             w->begin(&st->piece, &st->gen, &st->answer);
         begun = true;
@@ -308,6 +309,7 @@ static void pump(struct stream *st)
         return;
     }
     write_deltas(st);
+    st->answer.padding = padding_draw(st->env->padding);
     if (st->n_running == 0)
         st->gen.wire->end(&st->piece, &st->gen, &st->answer);
     if (st->piece.failed) {
@@ -602,7 +604,6 @@ static void admit(struct stream *st)
 static void parse(struct stream *st, const char *body, size_t bytes)
 {
     st->status = st->x.wire->parse(&st->gen, body, bytes, &st->err);
-    st->gen.wire = st->x.wire;
     st->gen.chat.now = (int64_t)time(NULL);
 }
 

@@ -25,6 +25,7 @@ struct stream_env {
     int32_t seqs_max;
     uint64_t request_ms;
     uint64_t ping_ns; /* silence after which a stream gets a comment */
+    bool padding;     /* events of formats that can hide the length of their text do so */
     bool ready;       /* the models are loaded */
     bool draining;    /* no new ones */
 };

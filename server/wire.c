@@ -65,8 +65,10 @@ int api_error_status(enum api_error_kind kind)
     switch (kind) {
     case API_NO_MODEL:
     case API_NO_ROUTE:
+    case API_BAD_NAME:
         return 404;
     case API_BAD_METHOD:
+    case API_OLD_SDK:
         return 405;
     case API_TOO_LARGE:
         return 413;
@@ -84,6 +86,7 @@ int api_error_status(enum api_error_kind kind)
     case API_BAD_HTTP:
     case API_BAD_JSON:
     case API_BAD_FIELD:
+    case API_MISSING:
     case API_TOO_LONG:
     case API_UNSUPPORTED:
         break;

@@ -134,6 +134,7 @@ struct answer {
     int32_t cached_tokens;
     struct choice *choice; /* [n_choices] */
     int32_t n_choices;
+    int32_t padding; /* letters that hide the length of the next event; 0: none */
     /* The format's own. */
     int32_t n_events;
     struct buf kept; /* text that its last events repeat; freed with the stream */
@@ -164,6 +165,9 @@ enum api_error_kind {
     API_NOT_READY,
     API_ENGINE,
     API_NO_KEY,   /* no credentials at all; API_UNAUTHORIZED: wrong ones */
+    API_MISSING,  /* a header or parameter that the route needs; text names it */
+    API_BAD_NAME, /* what stands where a model's name should cannot be one */
+    API_OLD_SDK,  /* a way of asking that nobody answers any more */
     API_BAD_HTTP, /* refused below the routes; the code is HTTP's */
 };
 
@@ -243,5 +247,10 @@ extern const struct wire wire_tokenize;        /* POST /tokenize */
 extern const struct wire wire_detokenize;      /* POST /detokenize */
 extern const struct wire wire_workers_rest;    /* POST /client/v4/accounts/{any}/ai/run/{model} */
 extern const struct wire wire_workers_binding; /* POST /run?version=3 */
+/* OpenAI's bodies and answers where Workers AI has them, with its errors. */
+extern const struct wire wire_workers_chat;        /* .../ai/v1/chat/completions */
+extern const struct wire wire_workers_completions; /* .../ai/v1/completions */
+/* The door of .../ai/run/proxy; what is behind it speaks for itself. */
+extern const struct wire wire_workers_proxy;
 
 #endif

@@ -3,19 +3,18 @@
  * differs. Refusals use Cloudflare's numbers and words, because clients match on both.
  * Every event has a string "response": documented clients read it without asking. */
 
-#include "server/fields.h"
-#include "server/wire.h"
+#include "server/workers.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORKERS_TOKENS_DEFAULT = 256, POINTER_MAX = 72 };
-#define WORKERS_TEMPERATURE_DEFAULT 0.6F
+enum { POINTER_MAX = 72 };
 
 #define AT(member) offsetof(struct gen_request, member)
 
-static const struct field input_fields[] = {
+const struct field workers_fields[] = {
     {"stream", FIELD_BOOL, .at = AT(stream)},
     {"max_tokens", FIELD_INT32, .min = 1, .max = INT32_MAX, .at = AT(params.max_new_tokens)},
     {"temperature", FIELD_FLOAT, .min = 0, .max = 5, .at = AT(params.sampling.temperature),
@@ -31,6 +30,8 @@ static const struct field input_fields[] = {
     {"frequency_penalty", FIELD_FLOAT, .min = -2, .max = 2, .at = AT(params.sampling.frequency)},
     {"presence_penalty", FIELD_FLOAT, .min = -2, .max = 2, .at = AT(params.sampling.presence)},
 };
+
+const size_t n_workers_fields = ARRAY_LEN(workers_fields);
 
 /* ---- reading ------------------------------------------------------------------------- */
 
@@ -197,7 +198,7 @@ static enum status read_inputs(struct gen_request *r, const struct cJSON *in, st
     if (st == OK)
         st = read_question(r, in, f);
     if (st == OK)
-        st = fields_read(r, in, input_fields, ARRAY_LEN(input_fields), false, f);
+        st = fields_read(r, in, workers_fields, n_workers_fields, false, f);
     if (st == OK)
         st = read_options(r, in, f);
     if (st == OK)
@@ -226,6 +227,30 @@ static enum status parse_binding(struct gen_request *out, const char *body, size
     return body_parse(out, &wire_workers_binding, body, bytes, read_wrapped, word, err);
 }
 
+/* The bodies are OpenAI's; only `options` is not. */
+static enum status with_options(enum status st, struct gen_request *r, struct api_error *err)
+{
+    struct fault f = {.what = FAULT_TEXT, .text = ""};
+    if (st != OK || read_options(r, r->tree, &f) == OK)
+        return st;
+    api_error_set(err, API_BAD_FIELD, f.param, NULL);
+    word(&f, err);
+    gen_request_free(r);
+    return E_INVALID;
+}
+
+static enum status parse_chat(struct gen_request *out, const char *body, size_t bytes,
+                              struct api_error *err)
+{
+    return with_options(wire_chat.parse(out, body, bytes, err), out, err);
+}
+
+static enum status parse_completions(struct gen_request *out, const char *body, size_t bytes,
+                                     struct api_error *err)
+{
+    return with_options(wire_completions.parse(out, body, bytes, err), out, err);
+}
+
 /* ---- answers ------------------------------------------------------------------------- */
 
 static void write_usage(struct buf *out, const struct answer *a)
@@ -238,16 +263,31 @@ static void write_usage(struct buf *out, const struct answer *a)
     buf_text(out, "}");
 }
 
+/* Sizes of encrypted events tell the lengths of tokens; letters that nobody reads hide them. */
+static void write_padding(struct buf *out, const struct answer *a)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
+    if (a->padding > 0)
+        buf_printf(out, ",\"p\":\"%.*s\"", (int)a->padding, letters);
+}
+
+/* Nobody asks why an answer has ended, unless it was cut. */
+static void write_finish(struct buf *out, const struct answer *a)
+{
+    if (a->choice->finish == FINISH_LENGTH)
+        buf_text(out, ",\"finish_reason\":\"length\"");
+}
+
 static void write_event(struct buf *out, const struct gen_request *r, struct answer *a,
                         struct choice *c)
 {
     (void)r;
-    (void)a;
     /* The event of the usage is the end. */
     if (c->finish && c->bytes == 0)
         return;
     buf_text(out, "data: {\"response\":");
     buf_json(out, c->bytes ? c->text : "", c->bytes);
+    write_padding(out, a);
     buf_text(out, "}\n\n");
 }
 
@@ -256,6 +296,8 @@ static void write_end(struct buf *out, const struct gen_request *r, struct answe
     (void)r;
     buf_text(out, "data: {\"response\":\"\",");
     write_usage(out, a);
+    write_finish(out, a);
+    write_padding(out, a);
     buf_text(out, "}\n\ndata: [DONE]\n\n");
 }
 
@@ -267,6 +309,7 @@ static void write_bare(struct buf *out, const struct gen_request *r, struct answ
     buf_json(out, c->bytes ? c->text : "", c->bytes);
     buf_text(out, ",");
     write_usage(out, a);
+    write_finish(out, a);
     buf_text(out, "}");
 }
 
@@ -279,6 +322,8 @@ static void write_envelope(struct buf *out, const struct gen_request *r, struct 
 
 /* ---- errors -------------------------------------------------------------------------- */
 
+#define CAPACITY "Capacity temporarily exceeded, please try again."
+
 /* One row of Cloudflare's list. The codes 5006, 5021 and 3043 stand in no table of theirs
  * but in every client's: bad input, context exceeded, and what went wrong on our side. */
 struct failure {
@@ -289,85 +334,110 @@ struct failure {
     const char *text;   /* for an error that brings none */
 };
 
+static const struct failure failures[] = {
+    [API_BAD_JSON] = {5006, 400, false, "", "Invalid JSON"},
+    [API_BAD_FIELD] = {5006, 400, false, "Error: ", "Invalid value"},
+    [API_TOO_LONG] = {5021, 413, false, "",
+                      "The estimated number of input and maximum output tokens exceeded this "
+                      "model context window limit"},
+    [API_NO_MODEL] = {5007, 400, false, "", "No such model or task"},
+    [API_NO_ROUTE] = {7003, 404, true, "",
+                      "Could not route to this path, perhaps your object identifier is invalid?"},
+    [API_BAD_METHOD] = {7000, 400, true, "", "No route for that URI"},
+    [API_TOO_LARGE] = {3006, 413, false, "", "Request is too large"},
+    [API_TIMEOUT] = {3007, 408, false, "", "Request timeout"},
+    [API_UNAUTHORIZED] = {10000, 401, true, "", "Authentication error"},
+    [API_UNSUPPORTED] = {5006, 400, false, "", "Not supported"},
+    [API_BUSY] = {3040, 429, false, "", CAPACITY},
+    [API_NOT_READY] = {3040, 503, false, "", CAPACITY},
+    [API_ENGINE] = {3043, 500, false, "", "Internal server error"},
+    [API_NO_KEY] = {9106, 400, true, "",
+                    "Missing X-Auth-Key, X-Auth-Email or Authorization headers"},
+    [API_MISSING] = {3003, 400, false, "Request is missing headers or body: ", "unknown"},
+    [API_BAD_NAME] = {3042, 404, false, "", "The model name is invalid"},
+    [API_OLD_SDK] = {5019, 405, false, "", "Request trying to use deprecated SDK version"},
+    [API_BAD_HTTP] = {7000, 400, true, "", "Invalid request"},
+};
+
+static_assert(ARRAY_LEN(failures) == API_BAD_HTTP + 1, "every kind has its number");
+
 static struct failure failure_of(const struct api_error *e)
 {
-    static const char capacity[] = "Capacity temporarily exceeded, please try again.";
-    switch (e->kind) {
-    case API_BAD_HTTP:
-        return (struct failure){7000, 400, true, "", "Invalid request"};
-    case API_BAD_JSON:
-        return (struct failure){5006, 400, false, "", "Invalid JSON"};
-    case API_BAD_FIELD:
-        return (struct failure){5006, 400, false, "Error: ", "Invalid value"};
-    case API_TOO_LONG:
-        return (struct failure){5021, 413, false, "",
-                                "The estimated number of input and maximum output tokens "
-                                "exceeded this model context window limit"};
-    case API_NO_MODEL:
-        return (struct failure){5007, 400, false, "", "No such model or task"};
-    case API_NO_ROUTE:
-        return (struct failure){7003, 404, true, "",
-                                "Could not route to this path, perhaps your object identifier "
-                                "is invalid?"};
-    case API_BAD_METHOD:
-        return (struct failure){7000, 400, true, "", "No route for that URI"};
-    case API_TOO_LARGE:
-        return (struct failure){3006, 413, false, "", "Request is too large"};
-    case API_TIMEOUT:
-        return (struct failure){3007, 408, false, "", "Request timeout"};
-    case API_UNAUTHORIZED:
-        return (struct failure){10000, 401, true, "", "Authentication error"};
-    case API_NO_KEY:
-        return (struct failure){9106, 400, true, "",
-                                "Missing X-Auth-Key, X-Auth-Email or Authorization headers"};
-    case API_UNSUPPORTED:
-        if (strcmp(e->param, "lora") == 0)
-            return (struct failure){5005, 405, false, "", "LoRa inference is not supported"};
-        return (struct failure){5006, 400, false, "", "Not supported"};
-    case API_BUSY:
-        return (struct failure){3040, 429, false, "", capacity};
-    case API_NOT_READY:
-        return (struct failure){3040, 503, false, "", capacity};
-    case API_ENGINE:
-        break;
-    }
-    return (struct failure){3043, 500, false, "", "Internal server error"};
+    if (e->kind == API_UNSUPPORTED && strcmp(e->param, "lora") == 0)
+        return (struct failure){5005, 405, false, "", "LoRa inference is not supported"};
+    return failures[e->kind];
+}
+
+/* Wrangler explains this number to its user. */
+static struct failure proxy_failure_of(const struct api_error *e)
+{
+    if (e->kind == API_UNAUTHORIZED)
+        return (struct failure){1031, 403, true, "", "Authentication error"};
+    return failure_of(e);
 }
 
 /* "AiError: Bad input: Error: oneOf ..."; short: what the binding calls description. */
-static void write_message(struct buf *out, const struct api_error *e, const char *request_id,
-                          bool brief)
+static void write_message(struct buf *out, const struct failure *f, const struct api_error *e,
+                          const char *request_id, bool brief)
 {
-    struct failure f = failure_of(e);
     struct buf t = {.data = NULL};
     bool input = e->kind == API_BAD_JSON || e->kind == API_BAD_FIELD;
-    if (!brief && !f.front)
+    if (!brief && !f->front)
         buf_text(&t, input ? "AiError: Bad input: " : "AiError: ");
-    buf_text(&t, f.before);
-    buf_text(&t, e->text[0] ? e->text : f.text);
-    if (!brief && !f.front && request_id)
+    buf_text(&t, f->before);
+    buf_text(&t, e->text[0] ? e->text : f->text);
+    if (!brief && !f->front && request_id)
         buf_printf(&t, " (%s)", request_id);
     buf_json(out, t.n ? t.data : "", t.n);
     out->failed = out->failed || t.failed;
     buf_free(&t);
 }
 
+/* Without the closing brace. */
+static void open_envelope(struct buf *out, const struct failure *f, const struct api_error *e,
+                          const char *request_id)
+{
+    buf_text(out, "{\"errors\":[{\"message\":");
+    write_message(out, f, e, request_id, false);
+    buf_printf(out, ",\"code\":%d}],\"success\":false,\"result\":%s,\"messages\":[]", f->code,
+               f->front ? "null" : "{}");
+}
+
 static void rest_error(struct buf *out, const struct api_error *e, const char *request_id)
 {
     struct failure f = failure_of(e);
-    buf_text(out, "{\"errors\":[{\"message\":");
-    write_message(out, e, request_id, false);
-    buf_printf(out, ",\"code\":%d}],\"success\":false,\"result\":%s,\"messages\":[]}", f.code,
-               f.front ? "null" : "{}");
+    open_envelope(out, &f, e, request_id);
+    buf_text(out, "}");
+}
+
+static void proxy_error(struct buf *out, const struct api_error *e, const char *request_id)
+{
+    struct failure f = proxy_failure_of(e);
+    open_envelope(out, &f, e, request_id);
+    buf_text(out, "}");
+}
+
+/* Clients of both families look for their own member. */
+static void both_errors(struct buf *out, const struct api_error *e, const char *request_id)
+{
+    struct failure f = failure_of(e);
+    struct buf other = {.data = NULL};
+    open_envelope(out, &f, e, request_id);
+    wire_chat.error(&other, e, request_id);
+    buf_text(out, ",");
+    if (other.n > 1)
+        buf_add(out, other.data + 1, other.n - 1);
+    out->failed = out->failed || other.failed;
+    buf_free(&other);
 }
 
 static void binding_error(struct buf *out, const struct api_error *e, const char *request_id)
 {
     struct failure f = failure_of(e);
     buf_printf(out, "{\"internalCode\":%d,\"httpCode\":%d,\"message\":", f.code, f.status);
-    write_message(out, e, NULL, false);
+    write_message(out, &f, e, NULL, false);
     buf_text(out, ",\"name\":\"AiError\",\"description\":");
-    write_message(out, e, NULL, true);
+    write_message(out, &f, e, NULL, true);
     buf_text(out, ",\"requestId\":");
     buf_json_text(out, request_id ? request_id : "");
     buf_text(out, "}");
@@ -379,7 +449,7 @@ static void stream_error(struct buf *out, const struct api_error *e, const char 
 {
     struct failure f = failure_of(e);
     buf_text(out, "data: {\"response\":\"\",\"errors\":[{\"message\":");
-    write_message(out, e, request_id, false);
+    write_message(out, &f, e, request_id, false);
     buf_printf(out, ",\"code\":%d}]}\n\n", f.code);
 }
 
@@ -387,6 +457,21 @@ static int error_status(const struct api_error *e)
 {
     return failure_of(e).status;
 }
+
+static int proxy_status(const struct api_error *e)
+{
+    return proxy_failure_of(e).status;
+}
+
+#define NO_MODEL                                                                                   \
+    {                                                                                              \
+        "No such model ", " or task"                                                               \
+    }
+#define TOO_LONG                                                                                   \
+    {                                                                                              \
+        "The estimated number of input and maximum output tokens (",                               \
+            ") exceeded this model context window limit (", ")"                                    \
+    }
 
 const struct wire wire_workers_rest = {
     .name = "workers",
@@ -401,9 +486,8 @@ const struct wire wire_workers_rest = {
     .error = rest_error,
     .stream_error = stream_error,
     .status = error_status,
-    .no_model = {"No such model ", " or task"},
-    .too_long = {"The estimated number of input and maximum output tokens (",
-                 ") exceeded this model context window limit (", ")"},
+    .no_model = NO_MODEL,
+    .too_long = TOO_LONG,
 };
 
 const struct wire wire_workers_binding = {
@@ -419,7 +503,39 @@ const struct wire wire_workers_binding = {
     .error = binding_error,
     .stream_error = stream_error,
     .status = error_status,
-    .no_model = {"No such model ", " or task"},
-    .too_long = {"The estimated number of input and maximum output tokens (",
-                 ") exceeded this model context window limit (", ")"},
+    .no_model = NO_MODEL,
+    .too_long = TOO_LONG,
+};
+
+/* What is read is a request of wire_chat or wire_completions and answered by it. */
+const struct wire wire_workers_chat = {
+    .name = "workers_chat",
+    .whole_type = "application/json",
+    .id_header = "cf-ai-req-id",
+    .parse = parse_chat,
+    .error = both_errors,
+    .status = error_status,
+    .no_model = NO_MODEL,
+    .too_long = TOO_LONG,
+};
+
+const struct wire wire_workers_completions = {
+    .name = "workers_completions",
+    .whole_type = "application/json",
+    .id_header = "cf-ai-req-id",
+    .parse = parse_completions,
+    .error = both_errors,
+    .status = error_status,
+    .no_model = NO_MODEL,
+    .too_long = TOO_LONG,
+};
+
+const struct wire wire_workers_proxy = {
+    .name = "workers_proxy",
+    .whole_type = "application/json",
+    .id_header = "cf-ai-req-id",
+    .error = proxy_error,
+    .status = proxy_status,
+    .no_model = NO_MODEL,
+    .too_long = TOO_LONG,
 };

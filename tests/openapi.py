@@ -157,6 +157,10 @@ GETS = [
     ("/v1/models", "/v1/models", 200), ("/models", "/models", 200),
     ("/v1/models/{model}", f"/v1/models/{ALIAS}", 200), ("/models/{model}", "/models/none", 404),
     ("/client/v4/accounts/{account}/ai/models/search", "/client/v4/accounts/a/ai/models/search", 200),
+    ("/client/v4/accounts/{account}/ai/models/schema",
+     f"/client/v4/accounts/a/ai/models/schema?model={ALIAS}", 200),
+    ("/client/v4/accounts/{account}/ai/models/schema",
+     "/client/v4/accounts/a/ai/models/schema", 400),
     ("/health", "/health", 200), ("/health/ready", "/health/ready", 200), ("/ping", "/ping", 200),
     ("/readyz", "/readyz", 200), ("/health/live", "/health/live", 200), ("/livez", "/livez", 200),
     ("/version", "/version", 200), ("/metrics", "/metrics", 200),
@@ -170,6 +174,7 @@ PATHS = {"/client/v4/accounts/{account}/ai/run/{model}": REST, "/run": "/run?ver
 UNDESCRIBED = {
     "/", "/ai-gateway/run", "/ai-api/models/search", "/client/v4/accounts/*/ai/run/proxy",
     "/client/v4/accounts/*/ai/v1/chat/completions", "/client/v4/accounts/*/ai/v1/completions",
+    "/client/v4/accounts/*/ai/v1/models",
 }
 
 

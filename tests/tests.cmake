@@ -116,7 +116,9 @@ if(Python3_FOUND AND NOT WITH_FUZZ)
   set_tests_properties(openapi PROPERTIES LABELS e2e TIMEOUT 300)
   add_test(NAME e2e COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/e2e.py
            --binary $<TARGET_FILE:firstlight>)
+  add_test(NAME workers COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/workers.py
+           --binary $<TARGET_FILE:firstlight>)
   add_test(NAME door COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/door.py
            --binary $<TARGET_FILE:firstlight>)
-  set_tests_properties(e2e door PROPERTIES LABELS e2e TIMEOUT 900)
+  set_tests_properties(e2e door workers PROPERTIES LABELS e2e TIMEOUT 900)
 endif()

@@ -168,6 +168,17 @@ static void test_workers_streams(void **state)
                    "data: {\"response\":\"\",\"usage\":{\"prompt_tokens\":9,"
                    "\"completion_tokens\":3,\"total_tokens\":12}}\n\n"
                    "data: [DONE]\n\n");
+        /* Cut, and its length hidden. */
+        struct choice c = {.text = "a", .bytes = 1, .finish = FINISH_LENGTH, .stop_token = -1};
+        struct answer a = answer_of(&c);
+        a.padding = 3;
+        wires[i]->delta(&b, &r, &a, &c);
+        a.padding = 32;
+        wires[i]->end(&b, &r, &a);
+        expect(&b, "data: {\"response\":\"a\",\"p\":\"abc\"}\n\n"
+                   "data: {\"response\":\"\",\"usage\":{\"prompt_tokens\":9,"
+                   "\"completion_tokens\":3,\"total_tokens\":12},\"finish_reason\":\"length\","
+                   "\"p\":\"abcdefghijklmnopqrstuvwxyzabcdef\"}\n\n" DONE);
         assert_string_equal(wires[i]->stream_type, "text/event-stream");
         assert_string_equal(wires[i]->whole_type, "application/json");
     }
@@ -196,11 +207,11 @@ static void test_whole(void **state)
     r.wire = &wire_workers_rest;
     whole(&b, &r, &a, "Hi", FINISH_LENGTH);
     expect(&b, "{\"result\":{\"response\":\"Hi\",\"usage\":{\"prompt_tokens\":9,"
-               "\"completion_tokens\":3,\"total_tokens\":12}},\"success\":true,\"errors\":[],"
-               "\"messages\":[]}");
+               "\"completion_tokens\":3,\"total_tokens\":12},\"finish_reason\":\"length\"},"
+               "\"success\":true,\"errors\":[],\"messages\":[]}");
     a.cached_tokens = 8;
     r.wire = &wire_workers_binding;
-    whole(&b, &r, &a, "", FINISH_LENGTH);
+    whole(&b, &r, &a, "", FINISH_STOP);
     expect(&b, "{\"response\":\"\",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3,"
                "\"total_tokens\":12,\"prompt_tokens_details\":{\"cached_tokens\":8}}}");
 }
@@ -445,6 +456,31 @@ static const struct error_row rest_errors[] = {
     {API_NOT_READY, "", "", 503,
      REST("AiError: Capacity temporarily exceeded, please try again. (req-1)", "3040", "{}")},
     {API_ENGINE, "", "", 500, REST("AiError: Internal server error (req-1)", "3043", "{}")},
+    {API_MISSING, "", "model", 400,
+     REST("AiError: Request is missing headers or body: model (req-1)", "3003", "{}")},
+    {API_BAD_NAME, "", "", 404, REST("AiError: The model name is invalid (req-1)", "3042", "{}")},
+    {API_BAD_HTTP, "", "", 400, REST("Invalid request", "7000", "null")},
+};
+
+/* Cloudflare's envelope and OpenAI's object in one. */
+#define BOTH(message, code, result, words, openai_code)                                            \
+    "{\"errors\":[{\"message\":\"" message "\",\"code\":" code "}],\"success\":false,"             \
+    "\"result\":" result ",\"messages\":[],\"error\":{\"message\":\"" words                        \
+    "\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":" openai_code "}}"
+
+static const struct error_row both_errors[] = {
+    {API_NO_MODEL, "", "No such model x or task", 400,
+     BOTH("AiError: No such model x or task (req-1)", "5007", "{}", "No such model x or task",
+          "\"model_not_found\"")},
+    {API_NO_KEY, "", "", 400,
+     BOTH("Missing X-Auth-Key, X-Auth-Email or Authorization headers", "9106", "null",
+          "No API key provided", "\"invalid_api_key\"")},
+};
+
+static const struct error_row proxy_errors[] = {
+    {API_UNAUTHORIZED, "", "", 403, REST("Authentication error", "1031", "null")},
+    {API_NO_KEY, "", "", 400,
+     REST("Missing X-Auth-Key, X-Auth-Email or Authorization headers", "9106", "null")},
 };
 
 #define BINDING(code, http, message, description)                                                  \
@@ -452,6 +488,9 @@ static const struct error_row rest_errors[] = {
     "\",\"name\":\"AiError\",\"description\":\"" description "\",\"requestId\":\"req-1\"}"
 
 static const struct error_row binding_errors[] = {
+    {API_OLD_SDK, "", "", 405,
+     BINDING("5019", "405", "AiError: Request trying to use deprecated SDK version",
+             "Request trying to use deprecated SDK version")},
     {API_NO_MODEL, "model", "No such model @cf/x or task", 400,
      BINDING("5007", "400", "AiError: No such model @cf/x or task", "No such model @cf/x or task")},
     {API_BAD_FIELD, "top_k", "'/top_k' must be <= 50", 400,
@@ -492,6 +531,9 @@ static void test_errors(void **state)
     check_errors(&wire_chat, chat_errors, ARRAY_LEN(chat_errors));
     check_errors(&wire_workers_rest, rest_errors, ARRAY_LEN(rest_errors));
     check_errors(&wire_workers_binding, binding_errors, ARRAY_LEN(binding_errors));
+    check_errors(&wire_workers_chat, both_errors, ARRAY_LEN(both_errors));
+    check_errors(&wire_workers_completions, both_errors, ARRAY_LEN(both_errors));
+    check_errors(&wire_workers_proxy, proxy_errors, ARRAY_LEN(proxy_errors));
 }
 
 static void test_stream_errors(void **state)
