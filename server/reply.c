@@ -142,7 +142,7 @@ void reply_stream(const struct exchange *x, struct conn *c, const char *type, co
     conn_stream(c, &reply, source);
 }
 
-static double since_ms(uint64_t from_ns, uint64_t to_ns)
+double since_ms(uint64_t from_ns, uint64_t to_ns)
 {
     return to_ns > from_ns ? (double)(to_ns - from_ns) * 1e-6 : 0;
 }

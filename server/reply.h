@@ -56,6 +56,8 @@ void reply_stream(const struct exchange *x, struct conn *c, const char *type, co
 void reply_log(const struct exchange *x, int code, int32_t n_prompt, int32_t n_answer,
                uint64_t first_ns);
 
+/* 0 where the end does not come after the beginning. */
+double since_ms(uint64_t from_ns, uint64_t to_ns);
 /* Letters by which the next event is longer than it need be; 0 where nobody wants them. */
 enum { PADDING_MAX = 32 };
 int32_t padding_draw(bool wanted);

@@ -178,11 +178,6 @@ static void log_end(const struct stream *st)
               st->branch[0].timing.first_ns);
 }
 
-static double span_ms(uint64_t from_ns, uint64_t to_ns)
-{
-    return to_ns > from_ns ? (double)(to_ns - from_ns) * 1e-6 : 0;
-}
-
 /* What is known at this moment: at the head of a stream not more than that the first token is
  * here, at the end where the time went. */
 enum { LINES_MAX = 2 * LOAD_LINE_MAX };
@@ -201,12 +196,12 @@ static void header_lines(const struct stream *st, char out[LINES_MAX])
         (void)snprintf(out, LINES_MAX,
                        "Server-Timing: queue;dur=%.3f, prefill;dur=%.3f, decode;dur=%.3f, "
                        "total;dur=%.3f\r\n%s",
-                       span_ms(t->submitted_ns, t->scheduled_ns),
-                       span_ms(t->scheduled_ns, t->first_ns), span_ms(t->first_ns, t->last_ns),
-                       span_ms(st->x.arrived_ns, now), load);
+                       since_ms(t->submitted_ns, t->scheduled_ns),
+                       since_ms(t->scheduled_ns, t->first_ns), since_ms(t->first_ns, t->last_ns),
+                       since_ms(st->x.arrived_ns, now), load);
     else
         (void)snprintf(out, LINES_MAX, "Server-Timing: %s;dur=%.3f\r\n%s", t ? "ttft" : "total",
-                       span_ms(st->x.arrived_ns, now), load);
+                       since_ms(st->x.arrived_ns, now), load);
 }
 
 /* The piece is the answer. */

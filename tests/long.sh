@@ -93,6 +93,11 @@ clients() {
     (cd "$root/build/clients" && with_server node clients.mjs "$server_url")
 }
 
+workers_clients() {
+    npm_folder clients tests/clients || { echo "skipped: npm cannot install the clients"; return; }
+    (cd "$root/build/clients" && with_server node workers.mjs "$server_url")
+}
+
 worker() {
     npm_folder worker deploy/worker || { echo "skipped: npm cannot install wrangler"; return; }
     (cd "$root/build/worker" && npm run --silent check && npm run --silent build >&2 &&
@@ -117,6 +122,7 @@ install_missing python3-jinja2
 suite "templates (Python's Jinja, @huggingface/jinja)" templates
 suite "clients (OpenAI, Cloudflare, workerd)" clients
 suite "the Worker of deploy/worker" worker
+suite "clients of Workers AI" workers_clients
 
 # A page of an allowed site and one of another, in a real browser.
 browser() {
