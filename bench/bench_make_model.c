@@ -1,6 +1,7 @@
 /* Writes a model of a real one's shape, made of random numbers, as a Hugging Face directory in
  * bf16: what loading costs does not depend on what the weights say. The same shape and seed
- * give the same bytes. The tokenizer's files are copied from another model. */
+ * give the same bytes. The tokenizer's files are copied from another model, or, for "-", made of
+ * words that say nothing, one for each of the shape's tokens: what a server draws then has text. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -27,7 +28,8 @@ struct shape {
 static const struct shape shapes[] = {
     {"tinyllama", 2048, 5632, 22, 32, 4, 32000, 2048},
     {"llama-2-7b", 4096, 11008, 32, 32, 32, 32000, 4096},
-    {"small", 512, 1536, 8, 8, 2, 8192, 1024},
+    {"llama-3-8b", 4096, 14336, 32, 32, 8, 128256, 8192},
+    {"small", 512, 1536, 8, 8, 2, 8192, 4096},
 };
 
 enum { BLOCK = 1 << 20, NAME_MAX_BYTES = 96, TENSORS_MAX = 1024 };
@@ -203,6 +205,41 @@ static void copy(const char *from, const char *dir, const char *name)
     finish(to);
 }
 
+/* One piece of a SentencePiece model: its text, its score, its type. */
+static void put_piece(FILE *to, const char *text, float score, int type)
+{
+    enum { FIELD_PIECE = 0x0a, FIELD_TEXT = 0x0a, FIELD_SCORE = 0x15, FIELD_TYPE = 0x18 };
+    int bytes = (int)strlen(text);
+    fprintf(to, "%c%c%c%c%s%c", FIELD_PIECE, bytes + 9, FIELD_TEXT, bytes, text, FIELD_SCORE);
+    fwrite(&score, sizeof(score), 1, to);
+    fprintf(to, "%c%c", FIELD_TYPE, type);
+}
+
+/* Letters stand alone too, so that prompts are not spelled in bytes. */
+static void write_words(const char *dir, const struct shape *s)
+{
+    enum { ORDINARY = 1, UNKNOWN = 2, CONTROL = 3, BYTE = 6, BYTES = 256, LETTERS = 26 };
+    FILE *to = create(dir, "tokenizer.model");
+    char text[32];
+    put_piece(to, "<unk>", 0, UNKNOWN);
+    put_piece(to, "<s>", 0, CONTROL);
+    put_piece(to, "</s>", 0, CONTROL);
+    for (int i = 0; i < BYTES; i++) {
+        snprintf(text, sizeof(text), "<0x%02X>", (unsigned)i);
+        put_piece(to, text, 0, BYTE);
+    }
+    for (int i = 0; i < s->vocab - BYTES - 3; i++) {
+        if (i < LETTERS)
+            snprintf(text, sizeof(text), "%c", 'a' + i);
+        else
+            snprintf(text, sizeof(text), "\xe2\x96\x81%c%c%c%c", 'a' + i / (26 * 26 * 26) % 26,
+                     'a' + i / (26 * 26) % 26, 'a' + i / 26 % 26, 'a' + i % 26);
+        put_piece(to, text, (float)-i, ORDINARY);
+    }
+    fwrite("\x12\x02\x18\x02", 1, 4, to); /* trained as BPE */
+    finish(to);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const texts[] = {"tokenizer.json", "tokenizer.model",
@@ -212,7 +249,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]) && argc == 4; i++)
         shape = strcmp(argv[1], shapes[i].name) == 0 ? &shapes[i] : shape;
     if (!shape) {
-        fprintf(stderr, "bench_make_model tinyllama|llama-2-7b|small TOKENIZER_DIR NEW_DIR\n");
+        fprintf(stderr, "bench_make_model tinyllama|llama-2-7b|llama-3-8b|small "
+                        "TOKENIZER_DIR|- NEW_DIR\n");
         return 2;
     }
     if (mkdir(argv[3], 0777) != 0) {
@@ -231,7 +269,10 @@ int main(int argc, char **argv)
         write_values(to, &list.entry[i], block, &state);
     finish(to);
     write_config(argv[3], shape);
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+    bool words = strcmp(argv[2], "-") == 0;
+    if (words)
+        write_words(argv[3], shape);
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]) && !words; i++)
         copy(argv[2], argv[3], texts[i]);
     free(block);
     return 0;

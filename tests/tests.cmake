@@ -121,4 +121,7 @@ if(Python3_FOUND AND NOT WITH_FUZZ)
   add_test(NAME door COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/door.py
            --binary $<TARGET_FILE:firstlight>)
   set_tests_properties(e2e door workers PROPERTIES LABELS e2e TIMEOUT 900)
+  add_test(NAME bench COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/bench.py
+           --steps $<TARGET_FILE_DIR:firstlight>/bench_steps)
+  set_tests_properties(bench PROPERTIES LABELS unit TIMEOUT 300)
 endif()

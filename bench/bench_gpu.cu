@@ -1,0 +1,642 @@
+/* What a GPU gives and what the kernels take of it, as one JSON object a line: the roofs (reading,
+ * copying, int8 and fp16 products of NVIDIA's library), the products of real models by each kernel
+ * of the table beside the library's, attention, and the gap between two kernels.
+ *
+ * Launches are recorded into a graph and its replays timed with events, so that the host's launch
+ * time is not what is measured. Each launch of a graph reads another copy of its weights or of
+ * the cache where one would stay in L2. Lines come as they are measured, the most
+ * important first: a run that is cut short has still said something.
+ *
+ *     bench_gpu [--seconds 240] [--part roof|gap|linear|attention] [--model NAME] */
+#include <cublasLt.h>
+#include <cublas_v2.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bench/bench_gpu.cuh"
+
+enum {
+    LAUNCHES_MAX = 64, /* of one graph */
+    REPLAYS_MAX = 15,
+    REPLAYS_MIN = 3,
+    ROWS_MAX = 2048,
+    BLOCK_TOKENS = 16,
+    CONTEXT_MAX = 8192,
+    SEQS_MAX = 256,
+    PARTIAL_SUMS = 16 << 20,
+    PARTIAL_TILES = 4096,
+};
+
+static const size_t COLD_BYTES = (size_t)512 << 20; /* several times any L2 */
+static const size_t WEIGHT_BYTES = (size_t)3 << 29; /* of the buffers that weights are cut from */
+static const size_t HALF_BYTES = (size_t)5 << 29;
+static const size_t CACHE_BYTES = (size_t)4 << 30;
+static const size_t WORKSPACE_BYTES = (size_t)64 << 20;
+static const double LINE_SECONDS = 0.06;
+
+struct bench {
+    cudaStream_t stream;
+    cudaEvent_t from;
+    cudaEvent_t to;
+    struct gpu gpu;
+    cublasHandle_t blas;
+    cublasLtHandle_t lt;
+    void *workspace;
+    int8_t *weights; /* [WEIGHT_BYTES] */
+    __half *halves;  /* [HALF_BYTES] */
+    float *scales;   /* [SCALES] */
+    int8_t *xq;
+    float *xf;
+    __half *xh;
+    float *y;
+    double deadline;
+    double read_gbps;
+    double int8_tops;
+    const char *part;  /* NULL: all */
+    const char *model; /* NULL: all */
+};
+
+enum { SCALES = 1 << 18 };
+
+#define MUST(call) must((int)(call), #call, __LINE__)
+
+static void must(int error, const char *what, int line)
+{
+    if (error == 0)
+        return;
+    (void)fprintf(stderr, "bench_gpu: line %d: %s: error %d\n", line, what, error);
+    exit(1);
+}
+
+static double now()
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool late(const struct bench *b)
+{
+    return now() > b->deadline;
+}
+
+template <typename T> static T *take(size_t bytes)
+{
+    void *p = nullptr;
+    MUST(cudaMalloc(&p, bytes));
+    return static_cast<T *>(p);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* ---- timing ---- */
+
+struct times {
+    double median; /* seconds of one launch */
+    double least;
+};
+
+/* What issue(arg, i) launches, n times in one graph. False when it could not be launched. */
+typedef int (*issue_fn)(struct bench *b, void *arg, int i);
+
+static bool record(struct bench *b, issue_fn issue, void *arg, int n, cudaGraphExec_t *out)
+{
+    cudaGraph_t graph = nullptr;
+    int error = 0;
+    MUST(cudaStreamBeginCapture(b->stream, cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < n && error == 0; i++)
+        error = issue(b, arg, i);
+    if (cudaStreamEndCapture(b->stream, &graph) != cudaSuccess || error != 0) {
+        (void)cudaGetLastError();
+        if (graph)
+            MUST(cudaGraphDestroy(graph));
+        return false;
+    }
+    MUST(cudaGraphInstantiate(out, graph, 0));
+    MUST(cudaGraphDestroy(graph));
+    return true;
+}
+
+static double replay(struct bench *b, cudaGraphExec_t graph)
+{
+    float ms = 0.0f;
+    MUST(cudaEventRecord(b->from, b->stream));
+    MUST(cudaGraphLaunch(graph, b->stream));
+    MUST(cudaEventRecord(b->to, b->stream));
+    MUST(cudaEventSynchronize(b->to));
+    MUST(cudaEventElapsedTime(&ms, b->from, b->to));
+    return 1e-3 * (double)ms;
+}
+
+static bool measure(struct bench *b, issue_fn issue, void *arg, int n, struct times *out)
+{
+    double took[REPLAYS_MAX];
+    double spent = 0.0;
+    int count = 0;
+    cudaGraphExec_t graph;
+    if (!record(b, issue, arg, n, &graph))
+        return false;
+    (void)replay(b, graph);
+    (void)replay(b, graph);
+    while (count < REPLAYS_MAX && (count < REPLAYS_MIN || spent < LINE_SECONDS)) {
+        took[count] = replay(b, graph) / n;
+        spent += took[count++] * n;
+    }
+    MUST(cudaGraphExecDestroy(graph));
+    qsort(took, (size_t)count, sizeof(took[0]), by_value);
+    *out = {took[count / 2], took[0]};
+    return true;
+}
+
+static int launches_for(size_t bytes)
+{
+    size_t n = COLD_BYTES / (bytes ? bytes : 1) + 1;
+    return (int)(n < 4 ? 4 : n > (size_t)LAUNCHES_MAX ? (size_t)LAUNCHES_MAX : n);
+}
+
+/* ---- roofs ---- */
+
+static int issue_read(struct bench *b, void *, int)
+{
+    int blocks = b->gpu.n_multiprocessors * 8;
+    read_all<<<(unsigned)blocks, 512, 0, b->stream>>>((const uint4 *)b->weights, WEIGHT_BYTES / 16,
+                                                      b->gpu.partials.arrived + PARTIAL_TILES - 1);
+    return (int)cudaGetLastError();
+}
+
+static int issue_copy(struct bench *b, void *, int)
+{
+    int blocks = b->gpu.n_multiprocessors * 16;
+    copy_all<<<(unsigned)blocks, 512, 0, b->stream>>>(
+        (uint4 *)b->weights, (const uint4 *)(b->weights + WEIGHT_BYTES / 2), WEIGHT_BYTES / 32);
+    return (int)cudaGetLastError();
+}
+
+static int issue_memcpy(struct bench *b, void *, int)
+{
+    return (int)cudaMemcpyAsync(b->weights, b->weights + WEIGHT_BYTES / 2, WEIGHT_BYTES / 2,
+                                cudaMemcpyDeviceToDevice, b->stream);
+}
+
+/* y [m][n] = x [m][k] W [n][k]^T */
+struct problem {
+    int n;
+    int k;
+    int m;
+    const char *kernel;
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t lw;
+    cublasLtMatrixLayout_t lx;
+    cublasLtMatrixLayout_t ly;
+    cublasLtMatmulAlgo_t algo;
+};
+
+static const int8_t *weights_of(const struct bench *b, const struct problem *p, int i)
+{
+    size_t bytes = (size_t)p->n * (size_t)p->k;
+    return b->weights + (size_t)i % (WEIGHT_BYTES / bytes) * bytes;
+}
+
+/* NVIDIA's library reads matrices by columns, so it is asked for the transpose of y. */
+static bool lt_open(struct bench *b, struct problem *p)
+{
+    cublasOperation_t turned = CUBLAS_OP_T;
+    cublasLtMatmulPreference_t wish;
+    cublasLtMatmulHeuristicResult_t found;
+    int n_found = 0;
+    uint64_t room = WORKSPACE_BYTES;
+    MUST(cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32I, CUDA_R_32I));
+    MUST(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &turned,
+                                        sizeof(turned)));
+    MUST(cublasLtMatrixLayoutCreate(&p->lw, CUDA_R_8I, (uint64_t)p->k, (uint64_t)p->n, p->k));
+    MUST(cublasLtMatrixLayoutCreate(&p->lx, CUDA_R_8I, (uint64_t)p->k, (uint64_t)p->m, p->k));
+    MUST(cublasLtMatrixLayoutCreate(&p->ly, CUDA_R_32I, (uint64_t)p->n, (uint64_t)p->m, p->n));
+    MUST(cublasLtMatmulPreferenceCreate(&wish));
+    MUST(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &room,
+                                              sizeof(room)));
+    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(b->lt, p->desc, p->lw, p->lx, p->ly,
+                                                           p->ly, wish, 1, &found, &n_found);
+    MUST(cublasLtMatmulPreferenceDestroy(wish));
+    p->algo = found.algo;
+    return status == CUBLAS_STATUS_SUCCESS && n_found > 0;
+}
+
+static void lt_close(struct problem *p)
+{
+    MUST(cublasLtMatrixLayoutDestroy(p->lw));
+    MUST(cublasLtMatrixLayoutDestroy(p->lx));
+    MUST(cublasLtMatrixLayoutDestroy(p->ly));
+    MUST(cublasLtMatmulDescDestroy(p->desc));
+}
+
+static int issue_lt(struct bench *b, void *arg, int i)
+{
+    struct problem *p = static_cast<struct problem *>(arg);
+    int one = 1;
+    int zero = 0;
+    return (int)cublasLtMatmul(b->lt, p->desc, &one, weights_of(b, p, i), p->lw, b->xq, p->lx,
+                               &zero, b->y, p->ly, b->y, p->ly, &p->algo, b->workspace,
+                               WORKSPACE_BYTES, b->stream);
+}
+
+static int issue_half(struct bench *b, void *arg, int i)
+{
+    struct problem *p = static_cast<struct problem *>(arg);
+    size_t values = (size_t)p->n * (size_t)p->k;
+    const __half *w = b->halves + (size_t)i % (HALF_BYTES / 2 / values) * values;
+    float one = 1.0f;
+    float zero = 0.0f;
+    return (int)cublasGemmEx(b->blas, CUBLAS_OP_T, CUBLAS_OP_N, p->n, p->m, p->k, &one, w,
+                             CUDA_R_16F, p->k, b->xh, CUDA_R_16F, p->k, &zero, b->y, CUDA_R_16F,
+                             p->n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+}
+
+static bool lt_times(struct bench *b, struct problem *p, int n, struct times *t)
+{
+    bool good = lt_open(b, p) && measure(b, issue_lt, p, n, t);
+    lt_close(p);
+    return good;
+}
+
+static void say_rate(const char *name, double bytes, double ops, struct times t)
+{
+    printf("{\"part\":\"roof\",\"name\":\"%s\",\"us\":%.2f,\"least_us\":%.2f,\"gbps\":%.1f,"
+           "\"tops\":%.1f}\n",
+           name, 1e6 * t.median, 1e6 * t.least, 1e-9 * bytes / t.median, 1e-12 * ops / t.median);
+    (void)fflush(stdout);
+}
+
+/* Always measured: the other parts are shares of it. */
+static void roofs(struct bench *b)
+{
+    enum { SIDE = 8192 };
+    struct problem square = {SIDE, SIDE, ROWS_MAX, "", {}, {}, {}, {}, {}};
+    double ops = 2.0 * SIDE * SIDE * ROWS_MAX;
+    struct times t;
+    if (!measure(b, issue_read, nullptr, 2, &t))
+        must(1, "reading", __LINE__);
+    b->read_gbps = 1e-9 * (double)WEIGHT_BYTES / t.median;
+    say_rate("read", (double)WEIGHT_BYTES, 0.0, t);
+    if (measure(b, issue_copy, nullptr, 2, &t))
+        say_rate("copy", (double)WEIGHT_BYTES, 0.0, t);
+    if (measure(b, issue_memcpy, nullptr, 2, &t))
+        say_rate("memcpy", (double)WEIGHT_BYTES, 0.0, t);
+    fill_q8<<<1024, 256, 0, b->stream>>>(b->weights, WEIGHT_BYTES); /* the copies made two of one */
+    if (lt_times(b, &square, 4, &t)) {
+        b->int8_tops = 1e-12 * ops / t.median;
+        say_rate("int8 product of the library, 2048 x 8192 x 8192", 0.0, ops, t);
+    }
+    if (measure(b, issue_half, &square, 4, &t))
+        say_rate("fp16 product of the library, 2048 x 8192 x 8192", 0.0, ops, t);
+}
+
+/* ---- the gap between two kernels ---- */
+
+static int issue_nothing(struct bench *b, void *early, int)
+{
+    gpu_stream s = (gpu_stream)b->stream;
+    int *p = (int *)b->gpu.partials.sum;
+    return early ? launch_early(nothing_much, dim3(1), 32, 0, s, p)
+                 : launch(nothing_much, dim3(1), 32, 0, s, p);
+}
+
+static void gaps(struct bench *b)
+{
+    enum { CHAIN = LAUNCHES_MAX };
+    struct times t;
+    double least = 1e9;
+    for (int round = 0; round < REPLAYS_MAX; round++) {
+        float ms = 0.0f;
+        MUST(cudaEventRecord(b->from, b->stream));
+        for (int i = 0; i < CHAIN; i++)
+            MUST(issue_nothing(b, nullptr, i));
+        MUST(cudaEventRecord(b->to, b->stream));
+        MUST(cudaEventSynchronize(b->to));
+        MUST(cudaEventElapsedTime(&ms, b->from, b->to));
+        least = (double)ms < least ? (double)ms : least;
+    }
+    printf("{\"part\":\"gap\",\"name\":\"stream\",\"least_us\":%.2f}\n", 1e3 * least / CHAIN);
+    if (measure(b, issue_nothing, nullptr, CHAIN, &t))
+        printf("{\"part\":\"gap\",\"name\":\"graph\",\"least_us\":%.2f}\n", 1e6 * t.least);
+    if (measure(b, issue_nothing, b, CHAIN, &t))
+        printf("{\"part\":\"gap\",\"name\":\"graph, early start\",\"least_us\":%.2f}\n",
+               1e6 * t.least);
+    (void)fflush(stdout);
+}
+
+/* ---- products ---- */
+
+struct model_shape {
+    const char *name;
+    int dim;
+    int hidden;
+    int heads;
+    int kv_heads;
+    int head_dim;
+    int vocab;
+};
+
+static const struct model_shape models[] = {
+    {"llama-2-7b", 4096, 11008, 32, 32, 128, 32000},
+    {"llama-3-8b", 4096, 14336, 32, 8, 128, 128256},
+    {"tinyllama", 2048, 5632, 32, 4, 64, 32000},
+};
+
+/* Of the products' table: what each is measured for. Names as FIRSTLIGHT_LINEAR takes them. */
+static const struct kernel_row {
+    const char *name;
+    enum number act;
+    int rows_max;
+    int sm; /* 0: any */
+} kernel_rows[] = {
+    {"skinny", NUM_Q8, 64, 0},         {"tile 64", NUM_Q8, ROWS_MAX, 0},
+    {"tile 128", NUM_Q8, ROWS_MAX, 0}, {"wgmma", NUM_Q8, ROWS_MAX, 90},
+    {"skinny half", NUM_F32, 128, 0},
+};
+
+/* The ends first: they say most. */
+static const int row_counts[] = {1, 2048, 32, 8, 16, 64, 128, 512};
+
+static int issue_linear(struct bench *b, void *arg, int i)
+{
+    struct problem *p = static_cast<struct problem *>(arg);
+    bool half = strcmp(p->kernel, "skinny half") == 0;
+    enum number act = half ? NUM_F32 : NUM_Q8;
+    struct act x = {act, b->xq, b->scales, b->xf};
+    struct weight w = {};
+    w.kind = NUM_Q8;
+    w.act = act;
+    w.q = weights_of(b, p, i);
+    w.scale = b->scales;
+    w.n = p->n;
+    w.k = p->k;
+    b->gpu.only = p->kernel;
+    return launch_linear(&b->gpu, b->y, &x, &w, p->m, false);
+}
+
+/* roof: the time that reading and multiplying cannot do without, over the time it took. */
+static void say_linear(const struct bench *b, const char *model, const char *name,
+                       const struct problem *p, const char *kernel, int width, struct times t)
+{
+    double bytes = (double)width * p->k * ((double)p->n + p->m) + 4.0 * p->m * (double)p->n;
+    double ops = 2.0 * p->m * (double)p->n * p->k;
+    double reading = bytes / (1e9 * b->read_gbps);
+    double counting = b->int8_tops > 0.0 ? ops / (1e12 * b->int8_tops) : 0.0;
+    printf("{\"part\":\"linear\",\"model\":\"%s\",\"name\":\"%s\",\"n\":%d,\"k\":%d,\"rows\":%d,"
+           "\"kernel\":\"%s\",\"us\":%.2f,\"least_us\":%.2f,\"gbps\":%.1f,\"tops\":%.2f,"
+           "\"roof\":%.3f}\n",
+           model, name, p->n, p->k, p->m, kernel, 1e6 * t.median, 1e6 * t.least,
+           1e-9 * bytes / t.median, 1e-12 * ops / t.median,
+           (reading > counting ? reading : counting) / t.median);
+    (void)fflush(stdout);
+}
+
+static void one_linear(struct bench *b, const char *model, const char *name, struct problem p)
+{
+    struct times t;
+    size_t bytes = (size_t)p.n * (size_t)p.k;
+    for (size_t i = 0; i < ARRAY_LEN(kernel_rows) && !late(b); i++) {
+        const struct kernel_row *row = &kernel_rows[i];
+        if (p.m > row->rows_max || (row->sm && row->sm != b->gpu.sm))
+            continue;
+        p.kernel = row->name;
+        if (measure(b, issue_linear, &p, launches_for(bytes), &t))
+            say_linear(b, model, name, &p, row->name, 1, t);
+    }
+    if (!late(b) && lt_times(b, &p, launches_for(bytes), &t))
+        say_linear(b, model, name, &p, "library int8", 1, t);
+    if (!late(b) && measure(b, issue_half, &p, launches_for(2 * bytes), &t))
+        say_linear(b, model, name, &p, "library fp16", 2, t);
+}
+
+static void linears(struct bench *b)
+{
+    for (size_t r = 0; r < ARRAY_LEN(row_counts); r++)
+        for (size_t i = 0; i < ARRAY_LEN(models); i++) {
+            const struct model_shape *s = &models[i];
+            if (b->model && strcmp(b->model, s->name) != 0)
+                continue;
+            int qkv = (s->heads + 2 * s->kv_heads) * s->head_dim;
+            const struct {
+                const char *name;
+                int n;
+                int k;
+            } products[] = {{"qkv", qkv, s->dim},
+                            {"out", s->dim, s->dim},
+                            {"gate_up", 2 * s->hidden, s->dim},
+                            {"down", s->dim, s->hidden},
+                            {"head", s->vocab, s->dim}};
+            for (size_t j = 0; j < ARRAY_LEN(products) && !late(b); j++) {
+                struct problem p = {
+                    products[j].n, products[j].k, row_counts[r], "", {}, {}, {}, {}, {}};
+                /* No step takes the logits of more rows. */
+                if (p.n != s->vocab || p.m <= SEQS_MAX)
+                    one_linear(b, s->name, products[j].name, p);
+            }
+        }
+}
+
+/* ---- attention ---- */
+
+struct scene {
+    struct head_shape shape;
+    struct step_view step;
+    int8_t *cache; /* [CACHE_BYTES]: keys, then values, of one layer after the other */
+    float *scales; /* of all of them */
+    int32_t *ints; /* the arrays of step */
+    size_t values; /* of keys of one layer */
+};
+
+static int issue_attention(struct bench *b, void *arg, int i)
+{
+    struct scene *s = static_cast<struct scene *>(arg);
+    struct kv_layer kv = {};
+    size_t layer = (size_t)i % (CACHE_BYTES / (2 * s->values));
+    kv.kind = NUM_Q8;
+    kv.key_q = s->cache + layer * 2 * s->values;
+    kv.value_q = kv.key_q + s->values;
+    kv.key_scale = s->scales;
+    kv.value_scale = s->scales;
+    return launch_attention(&b->gpu, b->y, b->xf, &kv, &s->step, &s->shape);
+}
+
+/* seqs sequences, rows rows each, the last of them at the end of context tokens. */
+static void place(struct scene *s, int seqs, int rows, int context)
+{
+    int stride = (context + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
+    size_t n_rows = (size_t)seqs * (size_t)rows;
+    size_t n = 2 * n_rows + (size_t)seqs + 1 + (size_t)seqs * (size_t)stride;
+    int32_t *host = static_cast<int32_t *>(malloc(n * sizeof(*host)));
+    if (!host)
+        exit(1);
+    int32_t *start = host + 2 * n_rows;
+    int32_t *table = start + seqs + 1;
+    for (size_t i = 0; i < n_rows; i++) {
+        host[i] = context - rows + (int32_t)(i % (size_t)rows);
+        host[n_rows + i] = (int32_t)(i / (size_t)rows);
+    }
+    for (int i = 0; i <= seqs; i++)
+        start[i] = i * rows;
+    /* Blocks of all sequences interleaved, as a server that has run for a while has them. */
+    for (int i = 0; i < seqs; i++)
+        for (int j = 0; j < stride; j++)
+            table[i * stride + j] = j * seqs + i;
+    MUST(cudaMemcpy(s->ints, host, n * sizeof(*host), cudaMemcpyHostToDevice));
+    free(host);
+    s->step = {(int32_t)n_rows,
+               seqs,
+               s->ints,
+               s->ints + n_rows,
+               s->ints + 2 * n_rows,
+               s->ints + 2 * n_rows + seqs + 1,
+               stride,
+               context};
+    s->values = (size_t)seqs * (size_t)stride * BLOCK_TOKENS * (size_t)s->shape.n_kv_heads *
+                (size_t)s->shape.head_dim;
+}
+
+static void one_attention(struct bench *b, struct scene *s, const char *model, int seqs, int rows,
+                          int context)
+{
+    struct times t;
+    const struct head_shape *h = &s->shape;
+    double keys = (double)seqs * context * h->n_kv_heads;
+    double bytes = 2.0 * keys * (h->head_dim + 4.0); /* a float scale each */
+    double seen = (double)rows * (context - (rows - 1) / 2.0);
+    double ops = 4.0 * seqs * h->n_heads * (double)h->head_dim * seen;
+    if (2.0 * keys * h->head_dim > (double)CACHE_BYTES || late(b))
+        return;
+    place(s, seqs, rows, context);
+    if (!measure(b, issue_attention, s, launches_for((size_t)bytes), &t))
+        return;
+    printf("{\"part\":\"attention\",\"model\":\"%s\",\"name\":\"%s\",\"seqs\":%d,\"rows\":%d,"
+           "\"context\":%d,\"us\":%.2f,\"least_us\":%.2f,\"gbps\":%.1f,\"tops\":%.2f,"
+           "\"roof\":%.3f}\n",
+           model, rows == 1 ? "decode" : "prompt", seqs, rows, context, 1e6 * t.median,
+           1e6 * t.least, 1e-9 * bytes / t.median, 1e-12 * ops / t.median,
+           bytes / (1e9 * b->read_gbps) / t.median);
+    (void)fflush(stdout);
+}
+
+static void attentions(struct bench *b)
+{
+    static const int seqs[] = {1, 64, 8, 256};
+    static const int contexts[] = {512, 2048, CONTEXT_MAX};
+    static const int prompts[] = {128, 512, ROWS_MAX};
+    struct scene s = {};
+    size_t table = (size_t)SEQS_MAX * (CONTEXT_MAX / BLOCK_TOKENS);
+    s.cache = take<int8_t>(CACHE_BYTES);
+    s.scales = take<float>(CACHE_BYTES / 64 / 2 * sizeof(float)); /* heads of 64 values or more */
+    s.ints = take<int32_t>((table + 2 * ROWS_MAX + 2 * SEQS_MAX + 1) * sizeof(int32_t));
+    fill_q8<<<1024, 256, 0, b->stream>>>(s.cache, CACHE_BYTES);
+    fill_f32<<<1024, 256, 0, b->stream>>>(s.scales, CACHE_BYTES / 64 / 2, 0.02f, true);
+    MUST(cudaStreamSynchronize(b->stream));
+    for (size_t i = 0; i < ARRAY_LEN(models); i++) {
+        const struct model_shape *m = &models[i];
+        if (b->model && strcmp(b->model, m->name) != 0)
+            continue;
+        s.shape = {};
+        s.shape.n_heads = m->heads;
+        s.shape.n_kv_heads = m->kv_heads;
+        s.shape.head_dim = m->head_dim;
+        s.shape.block_tokens = BLOCK_TOKENS;
+        s.shape.score_scale = 1.0f / sqrtf((float)m->head_dim);
+        for (size_t j = 0; j < ARRAY_LEN(prompts); j++)
+            one_attention(b, &s, m->name, 1, prompts[j], prompts[j]);
+        for (size_t j = 0; j < ARRAY_LEN(seqs) * ARRAY_LEN(contexts); j++)
+            one_attention(b, &s, m->name, seqs[j / ARRAY_LEN(contexts)], 1,
+                          contexts[j % ARRAY_LEN(contexts)]);
+    }
+    MUST(cudaFree(s.cache));
+    MUST(cudaFree(s.scales));
+    MUST(cudaFree(s.ints));
+}
+
+/* ---- */
+
+static void open_device(struct bench *b)
+{
+    cudaDeviceProp p;
+    int driver = 0;
+    int runtime = 0;
+    enum { Y_MOST = 2 * 14336, X_MOST = 14336 };
+    MUST(cudaSetDevice(0));
+    MUST(cudaGetDeviceProperties(&p, 0));
+    MUST(cudaDriverGetVersion(&driver));
+    MUST(cudaRuntimeGetVersion(&runtime));
+    MUST(cudaStreamCreateWithFlags(&b->stream, cudaStreamNonBlocking));
+    MUST(cudaEventCreate(&b->from));
+    MUST(cudaEventCreate(&b->to));
+    b->gpu.stream = (gpu_stream)b->stream;
+    b->gpu.sm = 10 * p.major + p.minor;
+    b->gpu.n_multiprocessors = p.multiProcessorCount;
+    b->gpu.partials.sum = take<int>(PARTIAL_SUMS * sizeof(int));
+    b->gpu.partials.room = PARTIAL_SUMS;
+    b->gpu.partials.arrived = take<unsigned>(PARTIAL_TILES * sizeof(unsigned));
+    b->gpu.partials.arrived_room = PARTIAL_TILES - 1;
+    MUST(cudaMemset(b->gpu.partials.arrived, 0, PARTIAL_TILES * sizeof(unsigned)));
+    MUST(cudaMemset(b->gpu.partials.sum, 0, PARTIAL_SUMS * sizeof(int)));
+    b->weights = take<int8_t>(WEIGHT_BYTES);
+    b->halves = take<__half>(HALF_BYTES);
+    b->scales = take<float>(SCALES * sizeof(float));
+    b->xq = take<int8_t>((size_t)ROWS_MAX * X_MOST);
+    b->xf = take<float>((size_t)ROWS_MAX * X_MOST * sizeof(float));
+    b->xh = take<__half>((size_t)ROWS_MAX * X_MOST * sizeof(__half));
+    b->y = take<float>((size_t)ROWS_MAX * Y_MOST * sizeof(float));
+    b->workspace = take<char>(WORKSPACE_BYTES);
+    fill_q8<<<1024, 256, 0, b->stream>>>(b->weights, WEIGHT_BYTES);
+    fill_f16<<<1024, 256, 0, b->stream>>>(b->halves, HALF_BYTES / sizeof(__half));
+    fill_f32<<<1024, 256, 0, b->stream>>>(b->scales, SCALES, 0.01f, true);
+    fill_q8<<<1024, 256, 0, b->stream>>>(b->xq, (size_t)ROWS_MAX * X_MOST);
+    fill_f32<<<1024, 256, 0, b->stream>>>(b->xf, (size_t)ROWS_MAX * X_MOST, 1.0f, false);
+    fill_f16<<<1024, 256, 0, b->stream>>>(b->xh, (size_t)ROWS_MAX * X_MOST);
+    MUST(cudaStreamSynchronize(b->stream));
+    MUST(cublasCreate(&b->blas));
+    MUST(cublasSetStream(b->blas, b->stream));
+    MUST(cublasSetWorkspace(b->blas, b->workspace, WORKSPACE_BYTES));
+    MUST(cublasLtCreate(&b->lt));
+    printf("{\"part\":\"device\",\"name\":\"%s\",\"sm\":%d,\"multiprocessors\":%d,"
+           "\"l2_bytes\":%d,\"driver\":%d,\"runtime\":%d}\n",
+           p.name, b->gpu.sm, p.multiProcessorCount, p.l2CacheSize, driver, runtime);
+}
+
+static bool wanted(const struct bench *b, const char *part)
+{
+    return (!b->part || strcmp(b->part, part) == 0) && !late(b);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench b = {};
+    double seconds = 240.0;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--seconds") == 0)
+            seconds = strtod(argv[i + 1], nullptr);
+        else if (strcmp(argv[i], "--part") == 0)
+            b.part = argv[i + 1];
+        else if (strcmp(argv[i], "--model") == 0)
+            b.model = argv[i + 1];
+        else
+            return (void)fprintf(stderr, "bench_gpu: unknown option %s\n", argv[i]), 2;
+    }
+    b.deadline = now() + seconds;
+    open_device(&b);
+    roofs(&b);
+    if (wanted(&b, "gap"))
+        gaps(&b);
+    if (wanted(&b, "attention"))
+        attentions(&b);
+    if (wanted(&b, "linear"))
+        linears(&b);
+    if (late(&b))
+        printf("{\"part\":\"note\",\"name\":\"bench_gpu: the time was over before the end\"}\n");
+    return 0;
+}
