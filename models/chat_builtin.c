@@ -33,6 +33,16 @@ static const char mistral[] =
     "{% set ns.system = '' %}"
     "{% else %}{{ ' ' + (m.content or '') + eos_token }}{% endif %}{% endfor %}";
 
+/* Llama 2 as Workers AI's package has it: nothing is stripped, and no blank before the mark. */
+static const char workers_llama2[] =
+    "{% set ns = namespace(before='') %}{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ (bos_token if loop.first else '') + '[INST] <<SYS>>\n' + "
+    "m.content + '\n<</SYS>>\n\n' }}"
+    "{% elif m.role == 'user' %}{{ ('' if ns.before == 'system' else bos_token + '[INST] ') + "
+    "m.content + ' [/INST]' }}"
+    "{% else %}{{ ' ' + (m.content or '') + eos_token }}{% endif %}"
+    "{% set ns.before = m.role %}{% endfor %}";
+
 static const char zephyr[] =
     "{% for m in messages %}{{ '<|' + m.role + '|>\n' + (m.content or '') + eos_token + '\n' }}"
     "{% endfor %}" GENERATE("<|assistant|>\n");
@@ -53,8 +63,9 @@ static const struct {
     const char *name;
     const char *text;
 } builtins[] = {
-    {"alpaca", alpaca},   {"chatml", chatml},          {"llama2", llama2}, {"llama3", llama3},
-    {"mistral", mistral}, {"plain", chat_plain_lines}, {"vicuna", vicuna}, {"zephyr", zephyr},
+    {"alpaca", alpaca}, {"chatml", chatml},   {"llama2", llama2},
+    {"llama3", llama3}, {"mistral", mistral}, {"plain", chat_plain_lines},
+    {"vicuna", vicuna}, {"zephyr", zephyr},   {"workers-llama2", workers_llama2},
 };
 
 const char *chat_builtin(const char *name)

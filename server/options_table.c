@@ -11,8 +11,8 @@ static const struct option_row model_rows[] = {
     {"served-model-name", AT(names), OPT_NAMES, IN_SERVE, 0, 0, NULL, NULL,
      "name clients use, repeatable (default last part of the path)"},
     {"chat-template", AT(chat_template), OPT_TEXT, IN_ALL, 0, 0, "", NULL,
-     "Jinja file, or alpaca|chatml|llama2|llama3|mistral|plain|vicuna|zephyr (default the "
-     "model's)"},
+     "Jinja file, or alpaca|chatml|llama2|llama3|mistral|plain|vicuna|zephyr|"
+     "workers-llama2 (default the model's)"},
     {"alias", AT(aliases), OPT_LIST, IN_SERVE, 0, 0, NULL, NULL,
      "one more name, repeatable: NAME of the first model or NAME=MODEL"},
     {"backend", AT(backend), OPT_CHOICE, IN_ALL, 0, 0, "auto", "auto|cpu|cuda",

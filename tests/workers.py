@@ -311,6 +311,30 @@ def continued(s):
     assert raw.startswith(b"HTTP/1.1 200 ") and b'"response":' in raw, raw
 
 
+def busy(s):
+    """One place: who does not want to wait is told at once, the others wait."""
+    long = {"prompt": "Count to one hundred.", "max_tokens": 200, "temperature": 0, "stream": True}
+    short = {"prompt": "Hi", "max_tokens": 1, "temperature": 0}
+    c = s.connect()
+    c.request("POST", REST, json.dumps(long))
+    r = c.getresponse()
+    r.read(10)
+    now = {"rejectIfBusy": True}
+    for path, body, headers, form in (
+            (REST, short | {"options": now}, {}, "envelope"),
+            ("/run?version=3", {"inputs": short, "options": now}, RUN, "bare"),
+            (f"{ACCOUNT}/v1/chat/completions", {"messages": HI, "max_tokens": 1, "options": now},
+             {}, "both")):
+        status, raw, reply = s.post(path, body, headers)
+        assert status == 429 and code_in(json.loads(raw), form) == 3040, (path, status, raw)
+        assert reply.getheader("Retry-After"), reply.getheaders()
+    status, raw, _ = s.post(REST, short | {"options": {"rejectIfBusy": False}})
+    assert status == 200, raw
+    r.read()
+    c.close()
+    assert s.post(REST, short | {"options": now})[0] == 200, "nobody is there"
+
+
 def doors(s):
     """Too large, in words that every family of clients understands."""
     status, raw, _ = s.post(REST, "x" * 5000)
@@ -335,8 +359,9 @@ def main():
         except Exception:
             failed += 1
             print(f"[ FAILED ] {name}: {traceback.format_exc(limit=-1)}")
-    open_door = e2e.Server(options.binary, "--workers-padding", "--body-bytes", "4K")
-    for step in (padded, doors):
+    open_door = e2e.Server(options.binary, "--workers-padding", "--body-bytes", "4K",
+                           "--max-seqs", "1")
+    for step in (padded, doors, busy):
         try:
             step(open_door)
             passed += 1
