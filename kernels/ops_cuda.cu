@@ -68,7 +68,11 @@ static enum status cuda_alloc(struct ops *o, size_t bytes, void **out)
         (void)cudaGetLastError();
         return E_NOMEM;
     }
-    return DO(c, cudaMemsetAsync(*out, 0, bytes ? bytes : 1, c->stream)) ? OK : E_DEVICE;
+    if (DO(c, cudaMemsetAsync(*out, 0, bytes ? bytes : 1, c->stream)))
+        return OK;
+    (void)cudaFree(*out);
+    *out = NULL;
+    return E_DEVICE;
 }
 
 static void cuda_release(struct ops *o, void *p)

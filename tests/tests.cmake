@@ -86,6 +86,8 @@ if(cmocka_FOUND AND NOT cuda)
     simt_case(ops_simt_${name}_shuffled ops_simt FIRSTLIGHT_LINEAR=${kernel} SIMT_SM=90 SIMT_SEED=7)
     set_tests_properties(ops_simt_${name}_shuffled PROPERTIES LABELS "simt;shuffled")
   endforeach()
+  simt_program(cuda_fault ${CMAKE_SOURCE_DIR}/tests/cuda_fault.c)
+  simt_case(cuda_fault cuda_fault SIMT_SM=90)
   # What the race detector gets: slow there, so each kernel once.
   set_tests_properties(simt_test ops_simt ops_simt_wgmma PROPERTIES LABELS "simt;race")
   set_tests_properties(attention_simt PROPERTIES LABELS "simt;long race")

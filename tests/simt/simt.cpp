@@ -10,6 +10,8 @@
  * them: a race is found whether or not this order of running shows it. */
 #include "simt.h"
 
+#include "fault.h"
+
 #include <cstdio>
 #include <cstdlib>
 #include <random>
@@ -475,6 +477,8 @@ cudaError_t simt_launch(const cudaLaunchConfig_t *config, const std::function<vo
         config->dynamicSmemBytes > SIMT_SHARED_MAX || config->gridDim.y > 65535 ||
         config->gridDim.z > 65535)
         return cudaErrorInvalidValue;
+    if (simt_fault())
+        return cudaErrorUnknown;
     gridDim = config->gridDim;
     blockDim = config->blockDim;
     n_threads = blockDim.x;

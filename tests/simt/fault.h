@@ -1,0 +1,23 @@
+#ifndef SIMT_FAULT_H
+#define SIMT_FAULT_H
+
+/* Calls of the emulated CUDA runtime are counted, launches too, and one of them can be made to
+ * fail: the n-th from now; 0: none. stays: every later call fails too, as after a kernel's fault.
+ */
+#include <stdbool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+void simt_fail_call(unsigned n, bool stays);
+unsigned simt_calls(void);   /* since then */
+unsigned simt_failed(void);  /* how many of them failed, but for those that give back */
+long simt_allocations(void); /* device and pinned memory and streams that are held */
+bool simt_fault(void);       /* counts a call; true: it fails */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
