@@ -21,9 +21,10 @@
  * A step on its way may still read the lists of a request that has ended. Such a request is
  * held: the finish is told at once, the memory lives until the step is back. */
 
-/* The blocks are counted after every step where they are few, and whenever there is nothing to
- * do where that takes no time which the next request would notice. */
-enum { CHECK_STEP_BLOCKS_MAX = 512, CHECK_IDLE_BLOCKS_MAX = 65536 };
+/* The blocks are counted after every step where they are few; where counting takes longer than a
+ * small step, now and then while there is nothing to do. */
+enum { CHECK_STEP_BLOCKS_MAX = 512, CHECK_IDLE_BLOCKS_MAX = 1 << 20 };
+#define CHECK_IDLE_EVERY_NS 1000000000u
 
 struct sched {
     struct model *model;
@@ -44,6 +45,7 @@ struct sched {
     uint64_t n_cancels;
     uint64_t cancel_ns;
     uint64_t cancel_ns_max;
+    uint64_t checked_ns;
     struct link held; /* ended requests that the step on its way reads, by queue */
     bool device_lost;
 
@@ -202,10 +204,20 @@ static void accept_work(struct sched *s, struct link *inbox, struct link *cancel
         plan_fail_all(s->plan);
 }
 
-static void check(const struct sched *s)
+static bool check_is_due(struct sched *s)
 {
-    int32_t most = plan_idle(s->plan) ? CHECK_IDLE_BLOCKS_MAX : CHECK_STEP_BLOCKS_MAX;
-    assert(s->info->n_blocks > most || plan_check(s->plan));
+    if (s->info->n_blocks <= CHECK_STEP_BLOCKS_MAX)
+        return true;
+    if (!plan_idle(s->plan) || s->info->n_blocks > CHECK_IDLE_BLOCKS_MAX ||
+        now_ns() - s->checked_ns < CHECK_IDLE_EVERY_NS)
+        return false;
+    s->checked_ns = now_ns();
+    return true;
+}
+
+static void check(struct sched *s)
+{
+    assert(!check_is_due(s) || plan_check(s->plan));
 }
 
 /* One step after the other. */
