@@ -131,6 +131,14 @@ static bool is_plain(const struct pick *p)
            p->n_seen == 0 && !p->allowed && p->n_banned == 0;
 }
 
+static bool any_plain(const struct draws *d)
+{
+    for (int32_t i = 0; i < d->n; i++)
+        if (is_plain(&d->pick[i]))
+            return true;
+    return false;
+}
+
 /* Neighbouring picks from first on that the host draws; *first is moved to where they begin. */
 static int32_t host_run(const struct draws *d, int32_t *first)
 {
@@ -260,6 +268,8 @@ static void cuda_sample(struct ops *o, struct picked *out, const float *logits,
                                     (size_t)n * row * sizeof(float), cudaMemcpyDeviceToHost,
                                     c->stream));
     }
+    if (!any_plain(&c->draws))
+        return;
     (void)DO(c, launch_argmax((gpu_stream)c->stream, c->picked, logits, n_picks, vocab));
     (void)DO(c, cudaMemcpyAsync(c->picked_host, c->picked, (size_t)n_picks * sizeof(int32_t),
                                 cudaMemcpyDeviceToHost, c->stream));

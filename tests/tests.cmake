@@ -92,6 +92,7 @@ if(cmocka_FOUND AND NOT cuda)
   set_tests_properties(simt_test ops_simt ops_simt_wgmma PROPERTIES LABELS "simt;race")
   set_tests_properties(attention_simt PROPERTIES LABELS "simt;long race")
   simt_case(forward_simt_sm90 forward_simt SIMT_SM=90 SIMT_SEED=3)
+  set_tests_properties(forward_simt_sm90 PROPERTIES LABELS "simt;shuffled")
 endif()
 
 file(GLOB fuzzers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/fuzz_*.c)
