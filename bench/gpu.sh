@@ -65,7 +65,7 @@ programs="firstlight bench_steps bench_make_model bench_serve"
 . deploy/debs.sh
 if [ ! -f "$build/build.ninja" ]; then
     use_debs "$root"
-    cmake --preset "${build##*/}" -DCMAKE_CUDA_ARCHITECTURES=native "${debs[@]}" >>"$log" 2>&1
+    cmake --preset "${build##*/}" -DCMAKE_CUDA_ARCHITECTURES="$(gpu_arch)" "${debs[@]}" >>"$log" 2>&1
 fi
 # shellcheck disable=SC2086
 ninja -C "$build" $programs >>"$log" 2>&1 || { tail -30 "$log"; echo "error: the build failed"; exit 1; }

@@ -30,3 +30,11 @@ use_debs() {
     done
     return 0
 }
+
+# gpu_arch: of the first GPU, as CMake takes it; "native" would leave out what sm_90a alone has.
+gpu_arch() {
+    local arch
+    arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d '. ')
+    [ "$arch" != 90 ] || arch=90a
+    echo "${arch:+$arch-real}" | sed 's/^$/native/'
+}

@@ -22,7 +22,7 @@ say "$(nvidia-smi -L)"
 # shellcheck source=deploy/debs.sh
 . deploy/debs.sh
 use_debs "$root" >>"$log" 2>&1
-cmake --preset cuda -DCMAKE_CUDA_ARCHITECTURES=native "${debs[@]}" >"$logs/gpu-build.log" 2>&1 &&
+cmake --preset cuda -DCMAKE_CUDA_ARCHITECTURES="$(gpu_arch)" "${debs[@]}" >"$logs/gpu-build.log" 2>&1 &&
     ninja -C build/cuda >>"$logs/gpu-build.log" 2>&1 ||
     { tail -30 "$logs/gpu-build.log"; say "error: the build failed"; exit 1; }
 say "built after $SECONDS s"
