@@ -42,7 +42,7 @@ static const struct option_row convert_rows[] = {
 
 static const struct option_row sched_rows[] = {
     {"max-seqs", AT(max_seqs), OPT_INT, IN_SERVE, 0, 1024, "0", NULL,
-     "sequences computed together in one step, 0: 32 on the cpu, 256 on a GPU"},
+     "sequences computed together in one step, 0: 256"},
     {"max-queue", AT(max_queue), OPT_INT, IN_SERVE, 0, 100000, "256", NULL,
      "requests that may wait beyond those; more are refused with 429"},
     {"max-queue-tokens", AT(max_queue_tokens), OPT_INT, IN_SERVE, 0, 2147483647, "0", NULL,
@@ -50,7 +50,8 @@ static const struct option_row sched_rows[] = {
     {"ttft-slo-ms", AT(ttft_slo_ms), OPT_INT, IN_SERVE, 0, 3600000, "0", NULL,
      "wanted time to the first token; what cannot make it is refused with 429; 0: no wish"},
     {"step-rows", AT(step_rows), OPT_INT, IN_MODEL, 0, 65536, "0", NULL,
-     "token rows of one step, answers first, then prompts; 0: 64, on a GPU 2048"},
+     "token rows of one step, answers first, then prompts; 0: 64 more than --max-seqs, on a GPU "
+     "2048"},
     {"no-prefix-cache", AT(no_prefix_cache), OPT_FLAG, IN_SERVE, 0, 0, NULL, NULL,
      "do not share computed prompt beginnings between requests"},
     {"plan", AT(plan), OPT_FLAG, IN_SERVE, 0, 0, NULL, NULL,

@@ -19,7 +19,9 @@
 
 enum { SCRATCH_BYTES = 64 << 20 };
 
-enum { SEQS_CPU = 32, SEQS_GPU = 256, ROWS_CPU = 64, ROWS_GPU = 2048 };
+/* ROWS_CPU come beside those of the answers: with fewer, full steps would leave prompts waiting
+ * for whole answers. */
+enum { SEQS = 256, ROWS_CPU = 64, ROWS_GPU = 2048 };
 
 /* Up to here a step of a GPU takes as long as reading the weights does: peak int8 operations
  * over memory bandwidth of the large ones (H100, H200). */
@@ -257,8 +259,8 @@ enum status registry_inspect(struct registry *r, const struct options *o, char *
 static struct sched_options choose_limits(const struct options *o, const char *backend)
 {
     bool gpu = strcmp(backend, "cuda") == 0;
-    int32_t seqs = o->max_seqs ? o->max_seqs : gpu ? SEQS_GPU : SEQS_CPU;
-    int32_t rows = o->step_rows ? o->step_rows : gpu ? ROWS_GPU : ROWS_CPU;
+    int32_t seqs = o->max_seqs ? o->max_seqs : SEQS;
+    int32_t rows = o->step_rows ? o->step_rows : gpu ? ROWS_GPU : seqs + ROWS_CPU;
     return (struct sched_options){
         .live_max = seqs + o->max_queue,
         .step_seqs_max = seqs,
