@@ -92,11 +92,6 @@ static __device__ inline void fetch(struct chunk_shared<HD> &to, const struct pl
     }
 }
 
-static __device__ inline float half_range(float v)
-{
-    return v > 65504.0f ? 65504.0f : v < -65504.0f ? -65504.0f : v;
-}
-
 /* Fragments of a tile's queries; their dims permuted as the keys' words lie. */
 template <int HD>
 static __device__ inline void read_queries(uint32_t (&a)[HD / 16][4], const float *qkv,

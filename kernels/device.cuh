@@ -146,4 +146,10 @@ static __device__ inline int8_t quantize(float v, float inverse)
     return (int8_t)__float2int_rn(inverse > 0.0f ? v * inverse : 0.0f);
 }
 
+/* Beyond what a half holds a product is inf - inf at worst, and a request lost. */
+static __device__ inline float half_range(float v)
+{
+    return v > 65504.0f ? 65504.0f : v < -65504.0f ? -65504.0f : v;
+}
+
 #endif

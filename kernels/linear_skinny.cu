@@ -80,12 +80,6 @@ struct multiply_q8 {
     }
 };
 
-/* Beyond what a half holds a product is inf - inf at worst, and a request lost. */
-static __device__ inline float half_range(float v)
-{
-    return v > 65504.0f ? 65504.0f : v < -65504.0f ? -65504.0f : v;
-}
-
 struct multiply_half {
     typedef float sum_t;
     static constexpr int wide_blocks = 1; /* two would spill registers */
