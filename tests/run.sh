@@ -68,7 +68,7 @@ build asan all
 suite "tests (asan)" in_preset asan -LE 'tidy|shuffled'
 
 say "building: tsan (ThreadSanitizer)"
-build tsan threads_test simt_test ops_simt
+build tsan threads_test engine_test simt_test ops_simt
 suite "thread hand-off (tsan)" in_preset tsan -L threads
 suite "emulated kernels (tsan)" in_preset tsan -L '^race'
 
