@@ -48,7 +48,7 @@ suite() {
     count "$name" "$status" "$logs/log"
 }
 
-in_preset() { (cd "$root" && ctest --test-dir "build/$1" --verbose -j "$(nproc)" "${@:2}"); }
+in_preset() { (cd "$root" && ctest --test-dir "build/$1" --verbose "${@:2}"); }
 
 # shellcheck disable=SC2086
 install_missing $build_packages libcmocka-dev openssl python3
