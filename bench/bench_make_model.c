@@ -2,6 +2,8 @@
  * bf16: what loading costs does not depend on what the weights say. The same shape and seed
  * give the same bytes. The tokenizer's files are copied from another model, or, for "-", made of
  * words that say nothing, one for each of the shape's tokens: what a server draws then has text. */
+#include "bench/words.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -206,35 +208,21 @@ static void copy(const char *from, const char *dir, const char *name)
 }
 
 /* One piece of a SentencePiece model: its text, its score, its type. */
-static void put_piece(FILE *to, const char *text, float score, int type)
+static void put_piece(FILE *to, const struct word *w)
 {
     enum { FIELD_PIECE = 0x0a, FIELD_TEXT = 0x0a, FIELD_SCORE = 0x15, FIELD_TYPE = 0x18 };
-    int bytes = (int)strlen(text);
-    fprintf(to, "%c%c%c%c%s%c", FIELD_PIECE, bytes + 9, FIELD_TEXT, bytes, text, FIELD_SCORE);
-    fwrite(&score, sizeof(score), 1, to);
-    fprintf(to, "%c%c", FIELD_TYPE, type);
+    int bytes = (int)strlen(w->text);
+    fprintf(to, "%c%c%c%c%s%c", FIELD_PIECE, bytes + 9, FIELD_TEXT, bytes, w->text, FIELD_SCORE);
+    fwrite(&w->score, sizeof(w->score), 1, to);
+    fprintf(to, "%c%c", FIELD_TYPE, w->kind);
 }
 
-/* Letters stand alone too, so that prompts are not spelled in bytes. */
 static void write_words(const char *dir, const struct shape *s)
 {
-    enum { ORDINARY = 1, UNKNOWN = 2, CONTROL = 3, BYTE = 6, BYTES = 256, LETTERS = 26 };
     FILE *to = create(dir, "tokenizer.model");
-    char text[32];
-    put_piece(to, "<unk>", 0, UNKNOWN);
-    put_piece(to, "<s>", 0, CONTROL);
-    put_piece(to, "</s>", 0, CONTROL);
-    for (int i = 0; i < BYTES; i++) {
-        snprintf(text, sizeof(text), "<0x%02X>", (unsigned)i);
-        put_piece(to, text, 0, BYTE);
-    }
-    for (int i = 0; i < s->vocab - BYTES - 3; i++) {
-        if (i < LETTERS)
-            snprintf(text, sizeof(text), "%c", 'a' + i);
-        else
-            snprintf(text, sizeof(text), "\xe2\x96\x81%c%c%c%c", 'a' + i / (26 * 26 * 26) % 26,
-                     'a' + i / (26 * 26) % 26, 'a' + i / 26 % 26, 'a' + i % 26);
-        put_piece(to, text, (float)-i, ORDINARY);
+    for (int i = 0; i < s->vocab; i++) {
+        struct word w = word_at(i);
+        put_piece(to, &w);
     }
     fwrite("\x12\x02\x18\x02", 1, 4, to); /* trained as BPE */
     finish(to);
