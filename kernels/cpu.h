@@ -11,9 +11,12 @@ struct cpu {
     struct ops base; /* first: the operations cast back */
     struct pool *pool;
     const struct cpu_kernels *kern;
-    char *scratch;       /* [threads][scratch_each], 64-byte aligned */
-    size_t scratch_each; /* grows at first use of a larger shape, never afterwards */
-    int32_t *drawn;      /* [drawn_cap] tokens of the last sample(), for embed() */
+    char *scratch;           /* [threads][scratch_each], 64-byte aligned */
+    size_t scratch_each;     /* grows at first use of a larger shape, never afterwards */
+    const struct pick *pick; /* [n_picks] what the step's sample() draws, */
+    struct picked *out;      /* [n_picks] and where to */
+    int32_t n_picks;
+    int32_t *drawn; /* [drawn_cap] tokens of the last sample(), for embed() */
     int32_t n_drawn;
     int32_t drawn_cap;
     enum status failed; /* first failure of the step; the calls after it do nothing */
@@ -50,7 +53,7 @@ void cpu_swiglu(struct ops *o, const struct act *y, const float *gate_up, int32_
                 int32_t hidden);
 void cpu_gather(struct ops *o, float *y, const float *x, const int32_t *index, int32_t rows,
                 int32_t dim);
-void cpu_sample(struct ops *o, struct picked *out, const float *logits, const struct pick *pick,
-                int32_t n_picks, int32_t vocab);
+void cpu_picks(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks);
+void cpu_sample(struct ops *o, const float *logits, int32_t n_picks, int32_t vocab);
 
 #endif

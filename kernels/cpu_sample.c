@@ -11,6 +11,7 @@
 #include "kernels/cpu_lanes.h"
 #include "kernels/philox.h"
 
+#include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -363,11 +364,21 @@ static bool reserve_drawn(struct cpu *c, int32_t n)
     return true;
 }
 
-void cpu_sample(struct ops *o, struct picked *out, const float *logits, const struct pick *pick,
-                int32_t n_picks, int32_t vocab)
+void cpu_picks(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks)
 {
     struct cpu *c = (struct cpu *)o;
-    struct sample_job job = {.cpu = c, .out = out, .logits = logits, .pick = pick, .vocab = vocab};
+    c->pick = pick;
+    c->out = out;
+    c->n_picks = n_picks;
+}
+
+void cpu_sample(struct ops *o, const float *logits, int32_t n_picks, int32_t vocab)
+{
+    struct cpu *c = (struct cpu *)o;
+    struct picked *out = c->out;
+    struct sample_job job = {.cpu = c, .out = out, .logits = logits, .vocab = vocab};
+    job.pick = c->pick;
+    assert(n_picks == c->n_picks);
     for (int32_t i = 0; i < n_picks; i++)
         out[i].token = PICKED_BAD;
     if (n_picks <= 0 || vocab <= 0 || !reserve_drawn(c, n_picks) ||

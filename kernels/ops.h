@@ -102,10 +102,12 @@ struct ops {
     void (*upload)(struct ops *o, void *dst, const void *src, size_t bytes);
     void (*download)(struct ops *o, void *dst, const void *src, size_t bytes);
 
-    /* step_begin() is false when a recorded graph for this key was replayed and
-     * the caller has nothing left to issue. The key names everything that shapes
-     * the launches. step_launch() starts what was issued, step_wait() waits for
-     * it; on the cpu the calls themselves do the work. */
+    /* What the step to come draws, told before step_begin(): every step has its own. Both are
+     * host memory that stays valid until step_wait(), when out [n_picks] is filled. */
+    void (*picks)(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks);
+    /* step_begin() is false when a recorded graph for this key was replayed and the caller has
+     * nothing left to issue. The key names everything that shapes the launches. step_launch()
+     * starts what was issued, step_wait() waits for it; on the cpu the calls do the work. */
     bool (*step_begin)(struct ops *o, uint64_t graph_key);
     void (*step_launch)(struct ops *o);
     enum status (*step_wait)(struct ops *o) MUST_CHECK;
@@ -138,10 +140,8 @@ struct ops {
     /* y [rows][dim] = x[index[row]] */
     void (*gather)(struct ops *o, float *y, const float *x, const int32_t *index, int32_t rows,
                    int32_t dim);
-    /* One token per row of logits [n_picks][vocab]. pick and out are host memory that
-     * stays valid until step_wait(), when out is filled. */
-    void (*sample)(struct ops *o, struct picked *out, const float *logits, const struct pick *pick,
-                   int32_t n_picks, int32_t vocab);
+    /* One token per row of logits [n_picks][vocab], by the picks that were told. */
+    void (*sample)(struct ops *o, const float *logits, int32_t n_picks, int32_t vocab);
 };
 
 struct ops_options {

@@ -180,6 +180,7 @@ static const struct ops operations = {
     .bytes_total = cpu_bytes_total,
     .upload = cpu_copy,
     .download = cpu_copy,
+    .picks = cpu_picks,
     .step_begin = cpu_step_begin,
     .step_launch = cpu_step_launch,
     .step_wait = cpu_step_wait,

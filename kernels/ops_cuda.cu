@@ -158,8 +158,8 @@ static void draw_tokens(struct cuda_ops *c)
     for (int32_t i = 0; i < d->n; i++)
         d->out[i] = picked{.token = c->picked_host[i]};
     for (int32_t i = 0, n = host_run(d, &i); n > 0; i += n, n = host_run(d, &i)) {
-        c->host->sample(c->host, d->out + i, c->logits + (size_t)i * (size_t)d->vocab, d->pick + i,
-                        n, d->vocab);
+        c->host->picks(c->host, d->out + i, d->pick + i, n);
+        c->host->sample(c->host, c->logits + (size_t)i * (size_t)d->vocab, n, d->vocab);
         if (c->host->step_wait(c->host) != OK) {
             (void)good(c, (int)cudaErrorMemoryAllocation, "drawing tokens on the host");
             return;
@@ -237,6 +237,14 @@ static void cuda_gather(struct ops *o, float *y, const float *x, const int32_t *
     (void)DO(c, launch_gather((gpu_stream)c->stream, y, x, index, rows, dim));
 }
 
+static void cuda_picks(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks)
+{
+    struct cuda_ops *c = self(o);
+    if (n_picks > PICKS_MAX)
+        (void)good(c, (int)cudaErrorInvalidValue, "more picks than PICKS_MAX");
+    c->draws = {out, pick, n_picks, 0};
+}
+
 /* Pinned memory is slow to get, so it is kept and grows by doubling. */
 static bool reserve_logits(struct cuda_ops *c, size_t n)
 {
@@ -251,16 +259,11 @@ static bool reserve_logits(struct cuda_ops *c, size_t n)
     return true;
 }
 
-static void cuda_sample(struct ops *o, struct picked *out, const float *logits,
-                        const struct pick *pick, int32_t n_picks, int32_t vocab)
+static void cuda_sample(struct ops *o, const float *logits, int32_t n_picks, int32_t vocab)
 {
     struct cuda_ops *c = self(o);
     size_t row = (size_t)vocab;
-    if (n_picks > PICKS_MAX) {
-        (void)good(c, (int)cudaErrorInvalidValue, "more picks than PICKS_MAX");
-        return;
-    }
-    c->draws = {out, pick, n_picks, vocab};
+    c->draws.vocab = vocab;
     for (int32_t i = 0, n = host_run(&c->draws, &i); n > 0; i += n, n = host_run(&c->draws, &i)) {
         if (!reserve_logits(c, (size_t)n_picks * row))
             return;
@@ -293,12 +296,10 @@ static void cuda_close(struct ops *o)
 }
 
 static const struct ops cuda_table = {
-    "cuda",         false,           cuda_close,       cuda_alloc,
-    cuda_release,   cuda_bytes_free, cuda_bytes_total, cuda_upload,
-    cuda_download,  cuda_step_begin, cuda_step_launch, cuda_step_wait,
-    cuda_embed,     cuda_norm,       cuda_linear,      cuda_rope_store,
-    cuda_attention, cuda_convert,    cuda_swiglu,      cuda_gather,
-    cuda_sample,
+    "cuda",           false,       cuda_close,    cuda_alloc,  cuda_release,    cuda_bytes_free,
+    cuda_bytes_total, cuda_upload, cuda_download, cuda_picks,  cuda_step_begin, cuda_step_launch,
+    cuda_step_wait,   cuda_embed,  cuda_norm,     cuda_linear, cuda_rope_store, cuda_attention,
+    cuda_convert,     cuda_swiglu, cuda_gather,   cuda_sample,
 };
 
 static enum status open_device(struct gpu *g, char *err, size_t err_size)

@@ -76,8 +76,6 @@ struct llama_step {
     struct step_view view;
     const int32_t *token;    /* [n_rows] */
     const int32_t *pick_row; /* [n_picks] */
-    const struct pick *pick; /* host [n_picks] */
-    struct picked *out;      /* host [n_picks] */
     int32_t n_picks;
 };
 

@@ -600,8 +600,6 @@ void model_launch(struct model *m, const struct model_batch *b)
 
     struct llama_step s = {.token = m->device + m->at.token,
                            .pick_row = m->device + m->at.pick_row,
-                           .pick = m->pick,
-                           .out = m->drawn,
                            .n_picks = b->n_picks};
     s.view = (struct step_view){.n_rows = b->n_rows,
                                 .n_seqs = b->n_seqs,
@@ -612,6 +610,7 @@ void model_launch(struct model *m, const struct model_batch *b)
                                 .table_stride = stride,
                                 .kv_len_max = context};
     o->upload(o, m->device, m->host, n * sizeof(*m->host));
+    o->picks(o, m->drawn, m->pick, b->n_picks);
     if (o->step_begin(o, m->llama.probe ? 0 : graph_key(b, stride)))
         llama_forward(&m->llama, o, &s);
     o->step_launch(o);

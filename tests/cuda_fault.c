@@ -105,6 +105,7 @@ static enum status one_step(struct run *r, const struct layer *l, uint64_t key)
         {.row = 1, .how = {.temperature = 1, .top_p = 1, .repetition = 1, .n_logprobs = 1}},
     };
     float seen[DIM];
+    o->picks(o, out, pick, ROWS);
     if (o->step_begin(o, key)) {
         o->embed(o, l->rows, &l->table, l->ids, ROWS);
         o->norm(o, &l->x, l->rows, l->gain, eps, ROWS, DIM);
@@ -115,7 +116,7 @@ static enum status one_step(struct run *r, const struct layer *l, uint64_t key)
         o->linear(o, l->wide, &l->x, &l->up, ROWS, false);
         o->swiglu(o, &l->x, l->wide, ROWS, DIM);
         o->gather(o, l->rows, l->wide, l->ids, ROWS, DIM);
-        o->sample(o, out, l->rows, pick, ROWS, DIM);
+        o->sample(o, l->rows, ROWS, DIM);
         o->step_launch(o);
     }
     enum status status = o->step_wait(o);

@@ -128,8 +128,9 @@ static void sample_run(struct rig *rig, struct picked *out, const float *logits,
 {
     float *dl = rig_put(rig, logits, (size_t)n * (size_t)vocab * sizeof(*logits));
     memset(out, 0x5a, (size_t)n * sizeof(*out));
+    rig->o->picks(rig->o, out, pick, n);
     rig_begin(rig);
-    rig->o->sample(rig->o, out, dl, pick, n, vocab);
+    rig->o->sample(rig->o, dl, n, vocab);
     rig_end(rig);
     rig->o->release(rig->o, dl);
 }
