@@ -1,95 +1,74 @@
-#include "kernels/ops.h"
+/* Speed of every operation of kernels/ops.h at the shapes of real models, on either backend, beside
+ * what the machine gives at best in the same run. Each repetition reads another copy of its
+ * operands, so that nothing is left in a cache; the time is that of a whole step of one
+ * operation, so on a GPU it includes the launch and the wait (bench_gpu times kernels alone).
+ *
+ *     bench_ops [--json | --csv] [--backend cpu] [--threads 0] [--only tinyllama.linear,norm]
+ *               [--rows 1,16,256] [--seconds 0.2] [--cpu-time]
+ *               [--read-gbps N --int8-gops N]
+ *
+ * --seconds are spent on each line, --cpu-time is the processor's time of one thread, for machines
+ * shared with others. The roof of a GPU is what bench_gpu says, or else not known. */
+#include "bench/ops_cases.h"
+#include "bench/roof.h"
+#include "kernels/cpu_kernels.h"
+#include "kernels/cpu_machine.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-/* Speed of the linear operation at the shapes of real models, beside the speed at
- * which this machine reads memory in the same minute. W8A8, repeated after
- * warming up; each repetition reads another copy of the weights where they
- * would otherwise stay in a cache.
- *
- *     bench_ops [--csv] [--backend cpu] [--threads 2] [--seconds 0.3] [--only NAME]
- *               [--cpu-time]  time of one thread, for machines shared with others */
+#include <unistd.h>
 
 enum {
     REPEATS_MAX = 201,
-    ROWS_MAX = 256,
-    COPIES_MAX = 64,
+    REPEATS_MIN = 3,
+    WARM_REPEATS = 2,
+    ROWS_LIST_MAX = 32,
+    ROOF_SAMPLES = 3,
+    MACHINE_BYTES = 128,
+    NAME_BYTES = 96,
+    CACHES_PER_COLD = 4, /* what is to be cold is so much larger than the caches */
 };
+
+/* One repetition of more is not repeated: its noise is small beside it. */
+static const double LONG_SECONDS = 1.5;
+static const size_t COLD_BYTES_MIN = (size_t)192 << 20;
+static const size_t COLD_BYTES_GPU = (size_t)512 << 20;
+/* Of a line's operands: what more is passed over. */
+static const size_t LINE_BYTES_MAX = (size_t)1 << 30;
+static const size_t LINE_BYTES_GPU_MAX = (size_t)8 << 30;
+
+enum form { FORM_TABLE, FORM_CSV, FORM_JSON };
 
 struct times {
     double median;
-    double best;
-};
-
-/* More than the last-level caches this is likely to meet. */
-#define COLD_BYTES ((size_t)192 << 20)
-
-struct shape {
-    const char *name;
+    double least;
     int32_t n;
-    int32_t k;
 };
-
-static const struct shape shapes[] = {
-    {"demo.qkv", 384, 256},
-    {"demo.out", 256, 256},
-    {"demo.gate_up", 1408, 256},
-    {"demo.down", 256, 704},
-    {"tinyllama.qkv", 2560, 2048},
-    {"tinyllama.out", 2048, 2048},
-    {"tinyllama.gate_up", 11264, 2048},
-    {"tinyllama.down", 2048, 5632},
-    {"tinyllama.head", 32000, 2048},
-    {"llama2-7b.qkv", 12288, 4096},
-    {"llama2-7b.out", 4096, 4096},
-    {"llama2-7b.gate_up", 22016, 4096},
-    {"llama2-7b.down", 4096, 11008},
-    {"llama2-7b.head", 32000, 4096},
-};
-
-static const struct shape read_shape = {"read", 2048, 8192};
-
-static const int32_t row_counts[] = {1, 4, 16, 64, 256};
 
 struct bench {
     struct ops *ops;
-    const char *only;
-    double seconds; /* spent on each line */
-    double read_gbps;
-    bool csv;
+    struct ops_options opt;
+    const char *only; /* NULL: all */
+    enum form form;
     bool cpu_time;
-    uint64_t step;
+    double seconds;
+    double read_gbps;
+    double gops[PEAKS]; /* 0: not known */
+    const char *int8_by;
+    int32_t rows[ROWS_LIST_MAX]; /* [n_rows] */
+    size_t n_rows;
 };
 
-static void *take(struct bench *b, size_t bytes)
+static void quit(int code, const char *what, const char *detail)
 {
-    void *p;
-    if (b->ops->alloc(b->ops, bytes, &p)) {
-        (void)fprintf(stderr, "bench_ops: out of memory\n");
-        exit(1);
-    }
-    return p;
+    (void)fprintf(stderr, "bench_ops: %s%s%s\n", what, detail[0] ? ": " : "", detail);
+    exit(code);
 }
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static void fill(struct bench *b, int8_t *dst, size_t bytes)
-{
-    enum { PIECE = 1 << 16 };
-    static int8_t piece[PIECE];
-    for (int i = 0; i < PIECE; i++)
-        piece[i] = (int8_t)(i * 97 % 255 - 127);
-    for (size_t at = 0; at < bytes; at += PIECE)
-        b->ops->upload(b->ops, dst + at, piece, bytes - at < PIECE ? bytes - at : PIECE);
-}
+/* ---- time ---- */
 
 static double seconds_now(const struct bench *b)
 {
@@ -98,135 +77,305 @@ static double seconds_now(const struct bench *b)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static double linear_seconds(struct bench *b, float *y, const struct act *x, const struct weight *w,
-                             int32_t rows)
+static double once(const struct bench *b, struct scene *s, const struct line *l)
 {
     double start = seconds_now(b);
-    if (b->ops->step_begin(b->ops, 0xbe7c000000000000u + b->step++)) {
-        b->ops->linear(b->ops, y, x, w, rows, false);
-        b->ops->step_launch(b->ops);
-    }
-    if (b->ops->step_wait(b->ops)) {
-        (void)fprintf(stderr, "bench_ops: the backend failed\n");
-        exit(1);
-    }
+    scene_run(s, l);
     return seconds_now(b) - start;
 }
 
-/* As many repetitions as fit the time, copies[] in turn. */
-static struct times measure(struct bench *b, float *y, const struct act *x,
-                            const struct weight *copies, int32_t n_copies, int32_t rows)
+static int by_value(const void *a, const void *b)
 {
-    double took[REPEATS_MAX];
-    int32_t n = 0;
-    double spent = 0.0;
-    for (int32_t i = 0; i < 2; i++)
-        (void)linear_seconds(b, y, x, &copies[i % n_copies], rows);
-    while (n < REPEATS_MAX && (n < 3 || spent < b->seconds)) {
-        took[n] = linear_seconds(b, y, x, &copies[n % n_copies], rows);
-        spent += took[n++];
-    }
-    qsort(took, (size_t)n, sizeof(*took), compare);
-    return (struct times){.median = took[n / 2], .best = took[0]};
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
 }
 
-static struct times measure_shape(struct bench *b, const struct shape *s, float *y,
-                                  const struct act *x, int32_t rows)
+static struct times measure(const struct bench *b, struct scene *s, const struct line *l)
 {
-    size_t bytes = (size_t)s->n * (size_t)s->k;
-    size_t wanted = COLD_BYTES / bytes + 1;
-    int32_t n_copies = wanted < COPIES_MAX ? (int32_t)wanted : COPIES_MAX;
-    int8_t *q = take(b, bytes * (size_t)n_copies);
-    float *scale = take(b, (size_t)s->n * sizeof(float));
-    fill(b, q, bytes * (size_t)n_copies);
-    struct weight copies[COPIES_MAX];
-    for (int32_t i = 0; i < n_copies; i++)
-        copies[i] = (struct weight){.kind = NUM_Q8,
-                                    .act = NUM_Q8,
-                                    .q = q + bytes * (size_t)i,
-                                    .scale = scale,
-                                    .n = s->n,
-                                    .k = s->k};
-    struct times t = measure(b, y, x, copies, n_copies, rows);
-    b->ops->release(b->ops, q);
-    b->ops->release(b->ops, scale);
+    double took[REPEATS_MAX];
+    struct times t = {.n = 1};
+    double spent = 0.0;
+    for (int32_t i = 0; i < WARM_REPEATS; i++) {
+        took[0] = once(b, s, l);
+        if (took[0] > LONG_SECONDS)
+            break;
+    }
+    if (took[0] <= LONG_SECONDS)
+        for (t.n = 0; t.n < REPEATS_MAX && (t.n < REPEATS_MIN || spent < b->seconds); t.n++) {
+            took[t.n] = once(b, s, l);
+            spent += took[t.n];
+        }
+    qsort(took, (size_t)t.n, sizeof(took[0]), by_value);
+    t.median = took[t.n / 2];
+    t.least = took[0];
     return t;
 }
 
-static void print_line(const struct bench *b, const struct shape *s, int32_t rows, struct times t)
+/* ---- roofs ---- */
+
+static double most(double a, double b)
 {
-    double bytes = (double)s->n * s->k + (double)rows * s->k + 4.0 * rows * s->n;
-    double gbps = bytes / t.median * 1e-9;
-    double gops = 2.0 * rows * s->n * s->k / t.median * 1e-9;
-    const char *form = b->csv ? "%s,%d,%d,%d,%.2f,%.2f,%.2f,%.1f,%.3f\n"
-                              : "%-18s %6d %6d %5d %11.2f %11.2f %8.2f %8.1f %8.3f\n";
-    printf(form, s->name, s->n, s->k, rows, t.median * 1e6, t.best * 1e6, gbps, gops,
-           gbps / b->read_gbps);
+    return a > b ? a : b;
+}
+
+/* The best of several, since what neighbours take away is not the machine's roof. */
+static void measure_roofs(struct bench *b)
+{
+    struct roof *r;
+    int32_t threads = b->opt.threads ? b->opt.threads : machine_cores();
+    if (strcmp(b->ops->name, "cpu") != 0)
+        return;
+    if (roof_open(&r, threads))
+        quit(1, "the roofs could not be measured", "");
+    for (int32_t i = 0; i < ROOF_SAMPLES; i++) {
+        b->read_gbps = most(b->read_gbps, roof_read_gbps(r));
+        b->gops[PEAK_F32] = most(b->gops[PEAK_F32], roof_float_gops(r));
+        struct roof_products p = roof_products_at(r, 0);
+        for (size_t way = 1; p.name; p = roof_products_at(r, way++)) {
+            if (p.gops > b->gops[PEAK_INT8])
+                b->int8_by = p.name;
+            b->gops[PEAK_INT8] = most(b->gops[PEAK_INT8], p.gops);
+        }
+    }
+    roof_close(r);
+}
+
+/* Seconds that the line cannot do without: reading and writing each once, or its arithmetic. */
+static double least_seconds(const struct bench *b, const struct line *l, bool *reads)
+{
+    double moving = b->read_gbps > 0.0 ? l->bytes / (1e9 * b->read_gbps) : 0.0;
+    double counting = b->gops[l->peak] > 0.0 ? l->work / (1e9 * b->gops[l->peak]) : 0.0;
+    *reads = moving >= counting;
+    return *reads ? moving : counting;
+}
+
+/* ---- what is printed ---- */
+
+/* The processor's name without what JSON would have to escape. */
+static void machine_name(char out[MACHINE_BYTES])
+{
+    char line[512];
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    (void)snprintf(out, MACHINE_BYTES, "unknown");
+    while (f && fgets(line, sizeof(line), f)) {
+        const char *colon = strchr(line, ':');
+        if (!colon || strncmp(line, "model name", strlen("model name")) != 0)
+            continue;
+        (void)snprintf(out, MACHINE_BYTES, "%s", colon + strspn(colon, ": \t"));
+        out[strcspn(out, "\n\"\\")] = '\0';
+        break;
+    }
+    if (f)
+        (void)fclose(f);
+}
+
+static void say_json_head(const struct bench *b, const char *machine, const char *when)
+{
+    printf("{\"part\":\"about\",\"tool\":\"bench_ops\",\"backend\":\"%s\",\"machine\":\"%s\","
+           "\"cores\":%d,\"threads\":%d,\"kernels\":\"%s\",\"time\":\"%s\"}\n",
+           b->ops->name, machine, machine_cores(),
+           b->opt.threads ? b->opt.threads : machine_cores(), cpu_kernels_best()->name, when);
+    if (b->read_gbps > 0.0)
+        printf("{\"part\":\"roof\",\"name\":\"read\",\"gbps\":%.2f}\n", b->read_gbps);
+    if (b->gops[PEAK_INT8] > 0.0)
+        printf("{\"part\":\"roof\",\"name\":\"int8\",\"by\":\"%s\",\"gops\":%.1f}\n", b->int8_by,
+               b->gops[PEAK_INT8]);
+    if (b->gops[PEAK_F32] > 0.0)
+        printf("{\"part\":\"roof\",\"name\":\"f32\",\"gops\":%.1f}\n", b->gops[PEAK_F32]);
+}
+
+static void say_head(const struct bench *b)
+{
+    char machine[MACHINE_BYTES];
+    char when[32];
+    time_t now = time(NULL);
+    struct tm tm;
+    machine_name(machine);
+    (void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+    if (b->form == FORM_JSON) {
+        say_json_head(b, machine, when);
+        return;
+    }
+    printf("%sbackend %s, %s, kernels %s; reads %.2f GB/s, int8 %.1f GOP/s (%s), f32 %.1f GOP/s\n",
+           b->form == FORM_CSV ? "# " : "", b->ops->name, machine, cpu_kernels_best()->name,
+           b->read_gbps, b->gops[PEAK_INT8], b->int8_by, b->gops[PEAK_F32]);
+    printf(b->form == FORM_CSV
+               ? "op,rows,context,n,k,reps,median_us,least_us,gb_per_s,gop_per_s,of_roof,hash\n"
+               : "op                              rows context      n      k reps    median us"
+                 "     least us    GB/s    GOP/s of roof hash\n");
+}
+
+static void name_line(const struct line *l, char out[NAME_BYTES])
+{
+    (void)snprintf(out, NAME_BYTES, "%s.%s.%s.%s", l->model->name, line_op(l), line_part(l),
+                   line_kind(l));
+}
+
+static void say_line(const struct bench *b, const struct line *l, struct times t, uint64_t hash)
+{
+    static const char *const peaks[PEAKS] = {"int8", "f32"};
+    char name[NAME_BYTES];
+    bool reads;
+    double roof = least_seconds(b, l, &reads) / t.median;
+    double gbps = l->bytes / t.median * 1e-9;
+    double gops = l->work / t.median * 1e-9;
+    name_line(l, name);
+    if (b->form == FORM_JSON)
+        printf("{\"part\":\"op\",\"backend\":\"%s\",\"model\":\"%s\",\"op\":\"%s\",\"name\":\"%s\","
+               "\"kind\":\"%s\",\"rows\":%d,\"context\":%d,\"n\":%d,\"k\":%d,\"reps\":%d,"
+               "\"us\":%.2f,\"least_us\":%.2f,\"gbps\":%.3f,\"gops\":%.2f,\"peak\":\"%s\","
+               "\"bound\":\"%s\",\"roof\":%.4f,\"hash\":\"%016" PRIx64 "\"}\n",
+               b->ops->name, l->model->name, line_op(l), line_part(l), line_kind(l), l->rows,
+               l->context, l->n, l->k, t.n, 1e6 * t.median, 1e6 * t.least, gbps, gops,
+               peaks[l->peak], reads ? "read" : peaks[l->peak], roof, hash);
+    else
+        printf(b->form == FORM_CSV
+                   ? "%s,%d,%d,%d,%d,%d,%.2f,%.2f,%.3f,%.2f,%.4f,%016" PRIx64 "\n"
+                   : "%-30s %5d %7d %6d %6d %4d %12.2f %12.2f %7.2f %8.1f %7.3f %016" PRIx64 "\n",
+               name, l->rows, l->context, l->n, l->k, t.n, 1e6 * t.median, 1e6 * t.least, gbps,
+               gops, roof, hash);
     (void)fflush(stdout);
 }
 
-static void bench_all(struct bench *b)
+/* ---- the run ---- */
+
+/* Whether the name holds one of the texts between commas. */
+static bool wanted(const struct bench *b, const struct line *l)
 {
-    size_t k_most = 0;
-    size_t n_most = (size_t)read_shape.n;
-    for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
-        k_most = (size_t)shapes[i].k > k_most ? (size_t)shapes[i].k : k_most;
-        n_most = (size_t)shapes[i].n > n_most ? (size_t)shapes[i].n : n_most;
+    char name[NAME_BYTES];
+    char only[NAME_BYTES];
+    const char *text = b->only;
+    if (!text)
+        return true;
+    name_line(l, name);
+    for (size_t n; *text; text += n + (text[n] == ',')) {
+        n = strcspn(text, ",");
+        (void)snprintf(only, sizeof(only), "%.*s", (int)n, text);
+        if (n > 0 && strstr(name, only))
+            return true;
     }
-    struct act x = {.kind = NUM_Q8};
-    x.q = take(b, k_most * ROWS_MAX);
-    x.scale = take(b, ROWS_MAX * sizeof(float));
-    float *y = take(b, n_most * ROWS_MAX * sizeof(float));
-    fill(b, x.q, k_most * ROWS_MAX);
-    /* The bandwidth a product could have at best: one row against long rows that no
-     * cache holds; the same loop with nothing else to do. */
-    struct times read = measure_shape(b, &read_shape, y, &x, 1);
-    b->read_gbps = (double)read_shape.n * read_shape.k / read.median * 1e-9;
-    printf(b->csv ? "# backend %s, reads %.2f GB/s\n" : "backend %s, reads %.2f GB/s\n",
-           b->ops->name, b->read_gbps);
-    printf(b->csv ? "shape,n,k,rows,median_us,best_us,gb_per_s,gop_per_s,of_read\n"
-                  : "shape                   n      k  rows   median us     best us     GB/s"
-                    "    GOP/s  of read\n");
-    for (size_t i = 0; i < ARRAY_LEN(shapes) * ARRAY_LEN(row_counts); i++) {
-        const struct shape *s = &shapes[i / ARRAY_LEN(row_counts)];
-        int32_t rows = row_counts[i % ARRAY_LEN(row_counts)];
-        if (!b->only || strstr(s->name, b->only))
-            print_line(b, s, rows, measure_shape(b, s, y, &x, rows));
+    return false;
+}
+
+static size_t bytes_of(const struct line *l)
+{
+    size_t all = 0;
+    for (size_t i = 0; i < ARENAS; i++)
+        all += l->need[i];
+    return all;
+}
+
+static size_t cold_bytes(bool gpu)
+{
+    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    size_t cold = cache > 0 ? CACHES_PER_COLD * (size_t)cache : 0;
+    if (gpu)
+        return COLD_BYTES_GPU;
+    return cold > COLD_BYTES_MIN ? cold : COLD_BYTES_MIN;
+}
+
+static bool bench_all(const struct bench *b)
+{
+    bool gpu = !b->ops->host_memory;
+    struct scene s;
+    struct line l;
+    bool any = false;
+    scene_open(&s, b->ops, cold_bytes(gpu));
+    for (size_t state = 0; line_next(&l, &state, b->rows, b->n_rows);) {
+        if (!wanted(b, &l) || bytes_of(&l) > (gpu ? LINE_BYTES_GPU_MAX : LINE_BYTES_MAX))
+            continue;
+        scene_prepare(&s, &l);
+        uint64_t hash = scene_hash(&s, &l);
+        say_line(b, &l, measure(b, &s, &l), hash);
+        any = true;
     }
-    b->ops->release(b->ops, x.q);
-    b->ops->release(b->ops, x.scale);
-    b->ops->release(b->ops, y);
+    scene_close(&s);
+    return any;
+}
+
+/* ---- the command line ---- */
+
+static void read_rows(struct bench *b, const char *text)
+{
+    char *end = NULL;
+    b->n_rows = 0;
+    do {
+        long v = strtol(text, &end, 10);
+        if (end == text || v < 1 || v > ROWS_MAX || b->n_rows == ROWS_LIST_MAX)
+            quit(2, "not numbers of rows between 1 and 2048", text);
+        b->rows[b->n_rows++] = (int32_t)v;
+        text = end + 1;
+    } while (*end == ',');
+    if (*end)
+        quit(2, "not numbers of rows", end);
+}
+
+static double number_of(const char *name, const char *text, double top)
+{
+    char *end;
+    double x = strtod(text, &end);
+    if (end == text || *end || !(x >= 0.0 && x <= top))
+        quit(2, "value out of range", name);
+    return x;
+}
+
+static void read_value(struct bench *b, const char *name, const char *value)
+{
+    if (strcmp(name, "--backend") == 0)
+        b->opt.backend = value;
+    else if (strcmp(name, "--only") == 0)
+        b->only = value;
+    else if (strcmp(name, "--rows") == 0)
+        read_rows(b, value);
+    else if (strcmp(name, "--threads") == 0)
+        b->opt.threads = (int32_t)number_of(name, value, 1024);
+    else if (strcmp(name, "--seconds") == 0)
+        b->seconds = number_of(name, value, 60);
+    else if (strcmp(name, "--read-gbps") == 0)
+        b->read_gbps = number_of(name, value, 1e6);
+    else if (strcmp(name, "--int8-gops") == 0)
+        b->gops[PEAK_INT8] = number_of(name, value, 1e9);
+    else
+        quit(2, "unknown option", name);
+}
+
+static void read_options(struct bench *b, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--csv") == 0)
+            b->form = FORM_CSV;
+        else if (strcmp(argv[i], "--json") == 0)
+            b->form = FORM_JSON;
+        else if (strcmp(argv[i], "--cpu-time") == 0)
+            b->cpu_time = true;
+        else if (i + 1 == argc)
+            quit(2, "option unknown or without a value", argv[i]);
+        else
+            read_value(b, argv[i], argv[i + 1]), i++;
+    }
+    if (b->cpu_time)
+        b->opt.threads = 1;
 }
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.seconds = 0.3};
-    struct ops_options opt = {.backend = "cpu"};
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
-        bool flag = false;
-        if (strcmp(argv[i], "--backend") == 0)
-            opt.backend = value;
-        else if (strcmp(argv[i], "--threads") == 0)
-            opt.threads = (int32_t)strtol(value, NULL, 10);
-        else if (strcmp(argv[i], "--seconds") == 0)
-            b.seconds = strtod(value, NULL);
-        else if (strcmp(argv[i], "--only") == 0)
-            b.only = value;
-        else if (strcmp(argv[i], "--csv") == 0)
-            flag = b.csv = true;
-        else if (strcmp(argv[i], "--cpu-time") == 0)
-            flag = b.cpu_time = true;
-        else
-            return (void)fprintf(stderr, "bench_ops: unknown option %s\n", argv[i]), 2;
-        i += flag ? 0 : 1;
-    }
-    if (b.cpu_time)
-        opt.threads = 1;
+    struct bench b = {
+        .opt = {.backend = "cpu"},
+        .seconds = 0.2,
+        .int8_by = "given",
+        .rows = {1, 4, 8, 16, 64, 256, 512, 2048},
+        .n_rows = 8,
+    };
     char err[256];
-    if (ops_open(&b.ops, &opt, err, sizeof(err)))
-        return (void)fprintf(stderr, "bench_ops: %s\n", err), 1;
-    bench_all(&b);
+    read_options(&b, argc, argv);
+    if (ops_open(&b.ops, &b.opt, err, sizeof(err)))
+        quit(1, err, "");
+    measure_roofs(&b);
+    say_head(&b);
+    bool any = bench_all(&b);
     b.ops->close(b.ops);
+    if (!any)
+        quit(2, "no line has that name, or that number of rows", b.only ? b.only : "");
     return 0;
 }

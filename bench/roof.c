@@ -158,6 +158,41 @@ static const struct product products[] = {
     {"avx512 vpdpbusd", CHAINS * 128, have_avx512vnni, avx512vnni_task},
 };
 
+static bool have_fma(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static bool have_avx512f(void)
+{
+    return __builtin_cpu_supports("avx512f");
+}
+
+#define FLOAT_TASK(name, op)                                                                       \
+    static void name(const void *arg, int32_t task, int32_t worker)                                \
+    {                                                                                              \
+        (void)arg;                                                                                 \
+        (void)task;                                                                                \
+        (void)worker;                                                                              \
+        for (int32_t i = 0; i < PRODUCT_ROUNDS; i++)                                               \
+            __asm__ volatile(CHAIN(op)                                                             \
+                             :                                                                     \
+                             :                                                                     \
+                             : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",     \
+                               "xmm8", "xmm9", "xmm10", "xmm11", "xmm15");                         \
+        __asm__ volatile("vzeroupper" : : : "memory");                                             \
+    }
+
+#define FMA_OP(n)    "vfmadd231ps %%ymm15,%%ymm15,%%ymm" n "\n\t"
+#define FMA512_OP(n) "vfmadd231ps %%zmm15,%%zmm15,%%zmm" n "\n\t"
+FLOAT_TASK(fma_task, FMA_OP)
+FLOAT_TASK(fma512_task, FMA512_OP)
+
+static const struct product floats[] = {
+    {"fma", CHAINS * 16, have_fma, fma_task},
+    {"avx512 fma", CHAINS * 32, have_avx512f, fma512_task},
+};
+
 #elif defined(__aarch64__)
 
 static bool have_dotprod(void)
@@ -186,25 +221,41 @@ static const struct product products[] = {
     {"neon sdot", CHAINS * 32, have_dotprod, dotprod_task},
 };
 
+static const struct product floats[] = {{NULL, 0, NULL, NULL}};
+
 #else
 
 static const struct product products[] = {{NULL, 0, NULL, NULL}};
+static const struct product floats[] = {{NULL, 0, NULL, NULL}};
 
 #endif
 
+/* 1e9 operations a second. */
+static double sample(struct roof *r, const struct product *p)
+{
+    int32_t n_tasks = pool_threads(r->pool) * PIECES_PER_THREAD;
+    uint64_t start = now_ns();
+    pool_run(r->pool, n_tasks, p->task, NULL);
+    return (double)n_tasks * PRODUCT_ROUNDS * p->ops / (double)(now_ns() - start);
+}
+
 struct roof_products roof_products_at(struct roof *r, size_t i)
 {
-    for (size_t p = 0; p < ARRAY_LEN(products); p++) {
-        const struct product *one = &products[p];
-        if (!one->name || !one->have() || i-- > 0)
-            continue;
-        int32_t n_tasks = pool_threads(r->pool) * PIECES_PER_THREAD;
-        uint64_t start = now_ns();
-        pool_run(r->pool, n_tasks, one->task, NULL);
-        double ops = (double)n_tasks * PRODUCT_ROUNDS * one->ops;
-        return (struct roof_products){one->name, ops / (double)(now_ns() - start)};
-    }
+    for (size_t p = 0; p < ARRAY_LEN(products); p++)
+        if (products[p].name && products[p].have() && i-- == 0)
+            return (struct roof_products){products[p].name, sample(r, &products[p])};
     return (struct roof_products){0};
+}
+
+double roof_float_gops(struct roof *r)
+{
+    double best = 0.0;
+    for (size_t p = 0; p < ARRAY_LEN(floats); p++) {
+        bool have = floats[p].name && floats[p].have();
+        double gops = have ? sample(r, &floats[p]) : 0.0;
+        best = gops > best ? gops : best;
+    }
+    return best;
 }
 
 void roof_close(struct roof *r)

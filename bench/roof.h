@@ -25,4 +25,7 @@ struct roof_products {
 };
 struct roof_products roof_products_at(struct roof *r, size_t i);
 
+/* The same of single floats, by the widest instruction; 0 where none is known. */
+double roof_float_gops(struct roof *r);
+
 #endif
