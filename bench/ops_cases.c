@@ -350,7 +350,7 @@ static void prepare_sample(struct scene *s, const struct line *l)
 
 static void issue_sample(struct scene *s, const struct line *l, size_t copy)
 {
-    s->ops->sample(s->ops, s->picked, floats(s, ARENA_FLOAT, copy), s->pick, l->rows, l->k);
+    s->ops->sample(s->ops, floats(s, ARENA_FLOAT, copy), l->rows, l->k);
 }
 
 /* ---- the table ---- */
@@ -420,6 +420,11 @@ const char *line_part(const struct line *l)
 const char *line_kind(const struct line *l)
 {
     return l->row->kind;
+}
+
+int32_t line_picks(const struct line *l)
+{
+    return is(l->row->op, "sample") ? l->rows : 0;
 }
 
 void line_prepare(struct scene *s, const struct line *l)

@@ -40,6 +40,7 @@ bool line_next(struct line *out, size_t *state, const int32_t *rows, size_t n_ro
 const char *line_op(const struct line *l);
 const char *line_part(const struct line *l);
 const char *line_kind(const struct line *l);
+int32_t line_picks(const struct line *l); /* tokens that it draws */
 /* The scene has the arenas that the line needs. */
 void line_prepare(struct scene *s, const struct line *l);
 void line_issue(struct scene *s, const struct line *l, size_t copy);

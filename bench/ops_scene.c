@@ -159,6 +159,7 @@ void scene_prepare(struct scene *s, const struct line *l)
 void scene_run(struct scene *s, const struct line *l)
 {
     size_t copy = s->turn * s->pace % s->copies;
+    s->ops->picks(s->ops, s->picked, s->pick, line_picks(l));
     if (s->ops->step_begin(s->ops, 0xbe7c000000000000u + s->key++)) {
         line_issue(s, l, copy);
         s->ops->step_launch(s->ops);
@@ -196,7 +197,7 @@ uint64_t scene_hash(struct scene *s, const struct line *l)
         hash = hash_words(hash, host, l->need[ARENA_OUT]);
         free(host);
     }
-    for (int32_t i = 0; i < l->rows && i < PICKS_MAX && l->n == 1; i++) {
+    for (int32_t i = 0; i < line_picks(l); i++) {
         const struct picked *p = &s->picked[i];
         bool told = s->pick[i].how.n_logprobs >= 0;
         size_t top = told ? (size_t)p->n_top : 0;
