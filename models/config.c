@@ -430,12 +430,14 @@ static enum status read_generation(struct model_info *f, const cJSON *o, const s
     return s;
 }
 
-/* NULL for generation: there is none. */
-static enum status read_trees(struct config *f, const cJSON *config, const cJSON *generation,
-                              const struct complaint *c, const struct complaint *c_generation)
+enum status config_of_trees(struct config *out, const cJSON *config, const cJSON *generation,
+                            const struct complaint *c, const struct complaint *c_generation)
 {
-    enum status s = read_config(f, config, c);
-    return s || !generation ? s : read_generation(&f->info, generation, c_generation);
+    *out = (struct config){.info = {.bos = -1, .temperature = -1, .top_p = -1, .top_k = -1}};
+    out->info.repetition = -1;
+    out->info.min_p = -1;
+    enum status s = read_config(out, config, c);
+    return s || !generation ? s : read_generation(&out->info, generation, c_generation);
 }
 
 static enum status load_folder(struct config *f, const char *dir, char *err, size_t err_size)
@@ -448,7 +450,7 @@ static enum status load_folder(struct config *f, const char *dir, char *err, siz
     if (!s && file_present(dir, g.file))
         s = json_load(&generation, dir, CONFIG_BYTES_MAX, CONFIG_NODES_MAX, &g);
     if (!s)
-        s = read_trees(f, config, generation, &c, &g);
+        s = config_of_trees(f, config, generation, &c, &g);
     cJSON_Delete(config);
     cJSON_Delete(generation);
     return s;
@@ -465,7 +467,7 @@ static enum status load_gguf(struct config *f, const char *path, char *err, size
         return s;
     s = gguf_config(&config, &generation, &g, &c);
     if (!s)
-        s = read_trees(f, config, generation, &c, &c);
+        s = config_of_trees(f, config, generation, &c, &c);
     cJSON_Delete(config);
     cJSON_Delete(generation);
     gguf_free(&g);
@@ -474,9 +476,6 @@ static enum status load_gguf(struct config *f, const char *path, char *err, size
 
 enum status config_load(struct config *out, const char *path, char *err, size_t err_size)
 {
-    *out = (struct config){.info = {.bos = -1, .temperature = -1, .top_p = -1, .top_k = -1}};
-    out->info.repetition = -1;
-    out->info.min_p = -1;
     return gguf_is_path(path) ? load_gguf(out, path, err, err_size)
                               : load_folder(out, path, err, err_size);
 }

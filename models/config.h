@@ -58,6 +58,11 @@ enum status config_arch(struct config *out, const char *name, const struct compl
 enum status config_load(struct config *out, const char *path, char *err,
                         size_t err_size) MUST_CHECK;
 
+/* The same from the files' trees; generation NULL: there is none. */
+enum status config_of_trees(struct config *out, const cJSON *config, const cJSON *generation,
+                            const struct complaint *c,
+                            const struct complaint *c_generation) MUST_CHECK;
+
 /* freq [head_dim / 2]: angle per position of each half-split pair, scaling applied. */
 void rope_frequencies(const struct rope *r, int32_t head_dim, float *freq);
 /* What scores are multiplied by: 1 / sqrt(head_dim) but for yarn. */

@@ -1,38 +1,34 @@
 #include "models/config.h"
 
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* Aim: config.json and generation_config.json of any bytes, a NUL between the two, end in a
  * config whose sizes keep what config.h promises, or in one line that says why not.
- * Negative space: the files themselves (absent, short, large) are jsonfile_test's. */
+ * Negative space: the files themselves (absent, short, large) are jsonfile_test's, and JSON as
+ * such is fuzz_json's. */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { ERR_BYTES = 512 };
 
-static const char *folder(void)
+/* Up to a NUL or the end; *p moves behind it. NULL: no JSON, and err says why. */
+static cJSON *parse(const uint8_t **p, const uint8_t *end, const struct complaint *c)
 {
-    static char path[] = "/tmp/firstlight-fuzz-XXXXXX";
-    static const char *made;
-    if (!made)
-        made = mkdtemp(path);
-    if (!made)
+    const uint8_t *nul = *p < end ? memchr(*p, '\0', (size_t)(end - *p)) : NULL;
+    size_t bytes = (size_t)((nul ? nul : end) - *p);
+    cJSON *tree = NULL;
+    char *text = malloc(bytes + 1);
+    if (!text)
         abort();
-    return made;
-}
-
-static void put(const char *name, const uint8_t *data, size_t size)
-{
-    char path[MODEL_PATH_MAX];
-    (void)snprintf(path, sizeof(path), "%s/%s", folder(), name);
-    FILE *f = fopen(path, "wb");
-    if (!f || fwrite(data, 1, size, f) != size || fclose(f) != 0)
-        abort();
+    memcpy(text, *p, bytes);
+    text[bytes] = '\0';
+    if (json_of_text(&tree, text, bytes, CONFIG_NODES_MAX, c))
+        tree = NULL;
+    free(text);
+    *p = nul ? nul + 1 : end;
+    return tree;
 }
 
 static void check(const struct config *c)
@@ -54,17 +50,23 @@ static void check(const struct config *c)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct config c;
+    static struct config made;
     char err[ERR_BYTES] = "";
-    const uint8_t *nul = size ? memchr(data, '\0', size) : NULL;
-    size_t first = nul ? (size_t)(nul - data) : size;
-    put("config.json", data, first);
-    put("generation_config.json", nul ? nul + 1 : (const uint8_t *)"{}",
-        nul ? size - first - 1 : 2);
-    enum status s = config_load(&c, folder(), err, sizeof(err));
-    if (s == OK)
-        check(&c);
-    else if (!err[0] || strchr(err, '\n'))
+    const struct complaint c = complaint_in("config.json", err, sizeof(err));
+    const uint8_t *p = data;
+    const uint8_t *end = data + size;
+    cJSON *config = parse(&p, end, &c);
+    cJSON *generation = p < end ? parse(&p, end, &c) : NULL;
+    if (config) {
+        err[0] = '\0';
+        if (config_of_trees(&made, config, generation, &c, &c) == OK)
+            check(&made);
+        else if (!err[0])
+            abort();
+    }
+    if (strchr(err, '\n'))
         abort();
+    cJSON_Delete(config);
+    cJSON_Delete(generation);
     return 0;
 }
