@@ -14,8 +14,8 @@ static enum status check_data(struct llama *l, const struct weights *w,
     enum status s = llama_bind(l, w, &items, &n, err, err_size);
     if (s)
         return s;
-    rope_frequencies(&l->config.rope, l->config.info.head_dim, freq);
-    s = load_rope_factors(freq, l->config.info.head_dim / 2, w, err, err_size);
+    const struct complaint c = complaint_in("model", err, err_size);
+    s = load_rope(freq, &l->config.rope, l->config.info.head_dim, w, &c);
     if (!s)
         s = load_run(items, n, w, NULL, report, err, err_size);
     free(items);

@@ -30,6 +30,7 @@ static const struct demand input_demands[] = {
 };
 
 static const char scheme[] = "int8 weights per channel with int8 activations, dynamic per token";
+static const char instead[] = "take the checkpoint without quantization, or a GGUF file";
 
 static bool meets(const cJSON *v, const struct demand *d)
 {
@@ -106,8 +107,8 @@ enum status compressed_read(bool *int8, const cJSON *config, const struct compla
     if (strcmp(method, "compressed-tensors") != 0)
         return complain(c, E_UNSUPPORTED,
                         "\"quantization_config\": method \"%.32s\" is not known; known: "
-                        "compressed-tensors, %s",
-                        method, scheme);
+                        "compressed-tensors, %s; %s",
+                        method, scheme, instead);
     s = check_rest(q, c);
     const cJSON *groups = json_get(q, "config_groups");
     if (!s && (!cJSON_IsObject(groups) || !groups->child))

@@ -33,6 +33,7 @@ struct rope {
     int64_t context;  /* what the model had seen before it was stretched */
     double attention; /* ROPE_YARN: q and k are both this much longer; 0: not said */
     bool fractional;  /* ROPE_YARN: the blend may begin and end between two pairs */
+    bool divided;     /* by numbers of a file that are none of these kinds */
 };
 
 struct config {
@@ -65,6 +66,9 @@ enum status config_of_trees(struct config *out, const cJSON *config, const cJSON
 
 /* freq [head_dim / 2]: angle per position of each half-split pair, scaling applied. */
 void rope_frequencies(const struct rope *r, int32_t head_dim, float *freq);
+/* Divisors [head_dim / 2] of plain rotations, as GGUF stores what Llama 3.1 scales by, said as
+ * ROPE_LLAMA3 or ROPE_LINEAR; false: they are neither, and r is as it was. */
+bool rope_of_divisors(struct rope *r, const float *divisor, int32_t head_dim) MUST_CHECK;
 /* What scores are multiplied by: 1 / sqrt(head_dim) but for yarn. */
 float rope_score_scale(const struct rope *r, int32_t head_dim);
 

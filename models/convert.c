@@ -95,12 +95,46 @@ static enum status save_json(const struct conversion *v, const char *name, const
     return s;
 }
 
+/* The class takes tokenizer.json as it is; without its name others guess one by the model. */
+static bool extend_tokenizer_config(cJSON *tree)
+{
+    return cJSON_AddStringToObject(tree, "tokenizer_class", "PreTrainedTokenizerFast") &&
+           cJSON_AddFalseToObject(tree, "clean_up_tokenization_spaces");
+}
+
+/* Of a GGUF file, in the words of the other format. */
+static enum status tell_texts(const struct conversion *v)
+{
+    const struct complaint c = complaint_of(v, gguf_file_name(v->opt->src));
+    struct gguf g;
+    char *text = NULL;
+    size_t bytes = 0;
+    cJSON *config = NULL;
+    enum status s = gguf_open(&g, v->opt->src, &c);
+    if (s)
+        return s;
+    s = gguf_tokenizer_json(&text, &bytes, &g, &c);
+    if (!s)
+        s = gguf_tokenizer_config(&config, &g, &c);
+    if (!s && !extend_tokenizer_config(config))
+        s = complain(&c, E_NOMEM, "no memory");
+    if (!s)
+        s = save(v, "tokenizer.json", text, bytes);
+    if (!s)
+        s = save_json(v, "tokenizer_config.json", config);
+    cJSON_Delete(config);
+    free(text);
+    gguf_free(&g);
+    return s;
+}
+
 static enum status save_texts(const struct conversion *v)
 {
-    const char *from = v->opt->tokenizer ? v->opt->tokenizer : v->opt->src;
     enum status s = OK;
+    if (gguf_is_path(v->opt->src))
+        return tell_texts(v);
     for (size_t i = 0; i < ARRAY_LEN(text_names) && !s; i++)
-        s = copy(v, from, text_names[i]);
+        s = copy(v, v->opt->src, text_names[i]);
     return s;
 }
 
@@ -121,6 +155,23 @@ static enum status read_trees(const struct conversion *v, cJSON **config, cJSON 
     return s;
 }
 
+/* A scaling that a file has as a tensor, in the words that others read. */
+static bool extend_rope(cJSON *config, const struct rope *r)
+{
+    if (r->kind == ROPE_PLAIN || json_get(config, "rope_scaling") ||
+        json_get(config, "rope_parameters"))
+        return true;
+    cJSON *o = cJSON_AddObjectToObject(config, "rope_scaling");
+    if (!o || !cJSON_AddNumberToObject(o, "factor", r->factor))
+        return false;
+    if (r->kind == ROPE_LINEAR)
+        return cJSON_AddStringToObject(o, "rope_type", "linear");
+    return cJSON_AddStringToObject(o, "rope_type", "llama3") &&
+           cJSON_AddNumberToObject(o, "low_freq_factor", r->low) &&
+           cJSON_AddNumberToObject(o, "high_freq_factor", r->high) &&
+           cJSON_AddNumberToObject(o, "original_max_position_embeddings", (double)r->context);
+}
+
 /* What the new weights are, and what other programs look for and GGUF has no word of. */
 static bool extend(cJSON *config, const struct llama *l)
 {
@@ -133,7 +184,7 @@ static bool extend(cJSON *config, const struct llama *l)
         {"Qwen2ForCausalLM", "qwen2"},
         {"Qwen3ForCausalLM", "qwen3"},
     };
-    bool good = compressed_write(config);
+    bool good = compressed_write(config) && extend_rope(config, &l->config.rope);
     for (size_t i = 0; i < ARRAY_LEN(types) && !json_get(config, "model_type"); i++) {
         if (strcmp(types[i].arch, l->config.info.arch) == 0)
             good = good && cJSON_AddStringToObject(config, "model_type", types[i].type);
@@ -151,13 +202,31 @@ static bool extend(cJSON *config, const struct llama *l)
     return false;
 }
 
+/* GGUF has the ends of an answer in one place; programs look for them in both files. */
+static bool extend_generation(cJSON *generation, const cJSON *config)
+{
+    static const char *const names[] = {"bos_token_id", "eos_token_id"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const cJSON *from = json_get(config, names[i]);
+        cJSON *copied = from ? cJSON_Duplicate(from, true) : NULL;
+        if (from && (!copied || !cJSON_AddItemToObject(generation, names[i], copied))) {
+            cJSON_Delete(copied);
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum status save_config(const struct conversion *v, const struct llama *l)
 {
     cJSON *config = NULL;
     cJSON *generation = NULL;
     const struct complaint c = complaint_of(v, config_name);
     enum status s = read_trees(v, &config, &generation);
-    if (!s && !extend(config, l))
+    if (!s && l->config.rope.divided)
+        s = complain(&c, E_UNSUPPORTED,
+                     "\"rope_scaling\" has no word for what the tensor \"rope_freqs.weight\" does");
+    if (!s && (!extend(config, l) || (generation && !extend_generation(generation, config))))
         s = complain(&c, E_NOMEM, "no memory");
     if (!s)
         s = save_json(v, config_name, config);
@@ -303,10 +372,6 @@ static enum status start(struct conversion *v)
         return complain(&c, E_INVALID, "not a path to write to: \"%.64s\"", dst);
     if (lstat(dst, &st) == 0)
         return complain(&c, E_INVALID, "%s exists, and nothing is overwritten", dst);
-    if (gguf_is_path(v->opt->src) && !v->opt->tokenizer)
-        return complain(&c, E_INVALID,
-                        "of a GGUF file the tokenizer cannot be written in other words: "
-                        "--tokenizer names a directory that has its files");
     if (mkdir(v->part, 0777) != 0)
         return complain(&c, E_IO, "%s cannot be made: %s", v->part, strerror(errno));
     return OK;

@@ -86,7 +86,8 @@ static enum status take(struct walk *w, uint64_t n, size_t size, const uint8_t *
 {
     uint64_t bytes;
     if (__builtin_mul_overflow(n, size, &bytes) || bytes > w->file_bytes - w->at)
-        return complain(w->c, E_FORMAT, "the file ends inside of its %s", w->part);
+        return complain(w->c, E_FORMAT, "the file ends inside of its %s; it may have been cut off",
+                        w->part);
     if (bytes > w->bytes - w->at)
         return E_AGAIN;
     *out = w->head + w->at;
@@ -332,7 +333,7 @@ static enum status place(struct walk *w, struct tensor *t, size_t n, uint64_t al
     for (size_t i = 0; i < n; i++) {
         if (__builtin_add_overflow(t[i].begin, data, &t[i].begin) || t[i].begin > w->file_bytes ||
             t[i].bytes > w->file_bytes - t[i].begin)
-            return bad_tensor(w, &t[i], "lies outside of the file");
+            return bad_tensor(w, &t[i], "lies outside of the file, which may have been cut off");
     }
     if (n > 1)
         qsort(t, n, sizeof(*t), by_place);

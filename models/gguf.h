@@ -114,6 +114,9 @@ uint32_t gguf_head_rows(const struct gguf *g);
  * tokenizer_config.json. E_FORMAT, E_UNSUPPORTED, E_NOMEM. */
 enum status gguf_tokenizer(struct tokenizer **out, const struct gguf *g,
                            const struct complaint *c) MUST_CHECK;
+/* The same tokenizer as a tokenizer.json, from malloc(). */
+enum status gguf_tokenizer_json(char **out, size_t *bytes, const struct gguf *g,
+                                const struct complaint *c) MUST_CHECK;
 enum status gguf_tokenizer_config(cJSON **out, const struct gguf *g,
                                   const struct complaint *c) MUST_CHECK;
 

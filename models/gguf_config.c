@@ -305,8 +305,15 @@ static bool is_end_mark(const char *text, size_t bytes)
     return false;
 }
 
+/* Once: a mark is found by its key and by its name. */
 static enum status put_end(struct teller *t, cJSON *list, double id)
 {
+    const cJSON *known;
+    cJSON_ArrayForEach(known, list)
+    {
+        if (known->valueint == (int)id)
+            return OK;
+    }
     cJSON *v = cJSON_CreateNumber(id);
     if (v && cJSON_AddItemToArray(list, v))
         return OK;

@@ -1,6 +1,7 @@
 #include "models/gguf.h"
 
 #include "models/tok_parts.h"
+#include "models/tok_priv.h"
 #include "models/unicode.h"
 
 #include <stdlib.h>
@@ -11,7 +12,7 @@
  * of tokenizer_config.json. */
 
 /* Marks that models have where their files do not say so: as SentencePiece numbers them. */
-enum { SPM_UNK = 0, SPM_BOS = 1, PRE_MAX = 64 };
+enum { SPM_UNK = 0, SPM_BOS = 1, SPM_EOS = 2, PRE_MAX = 64 };
 
 /* What is allocated for a tokenizer_of_parts() call. */
 struct lists {
@@ -114,24 +115,34 @@ static enum status read_scores(struct tok_parts *p, struct lists *l, const struc
     return gguf_bool(g, "tokenizer.ggml.add_space_prefix", &p->blank_first, c);
 }
 
+static enum status read_pre(char pre[PRE_MAX], const struct gguf *g, const struct complaint *c)
+{
+    static const char key[] = "tokenizer.ggml.pre";
+    const char *text = "default";
+    size_t bytes = strlen(text);
+    enum status s = gguf_text(g, key, &text, &bytes, c);
+    if (!s && bytes >= PRE_MAX)
+        s = complain(c, E_FORMAT, "key \"%s\" is too long", key);
+    if (s)
+        return s;
+    memcpy(pre, text, bytes);
+    pre[bytes] = '\0';
+    return OK;
+}
+
 /* pre is what p->pre points to then. */
 static enum status read_merges(struct tok_parts *p, struct lists *l, char pre[PRE_MAX],
                                const struct gguf *g, const struct complaint *c)
 {
     static const char key[] = "tokenizer.ggml.merges";
     const struct gguf_value *v = NULL;
-    const char *text = "default";
-    size_t bytes = strlen(text);
     enum status s = gguf_array(g, key, GGUF_STRING, &v, c);
+    if (!s && !v)
+        s = complain(c, E_FORMAT, "key \"%s\" is missing", key);
     if (!s)
-        s = gguf_text(g, "tokenizer.ggml.pre", &text, &bytes, c);
+        s = read_pre(pre, g, c);
     if (s)
         return s;
-    if (!v || bytes >= PRE_MAX)
-        return complain(c, E_FORMAT, "key \"%s\" is %s", v ? "tokenizer.ggml.pre" : key,
-                        v ? "too long" : "missing");
-    memcpy(pre, text, bytes);
-    pre[bytes] = '\0';
     p->pre = pre;
     p->n_merges = (size_t)v->n;
     s = list_texts(&l->merge, v, c);
@@ -194,6 +205,20 @@ enum status gguf_tokenizer(struct tokenizer **out, const struct gguf *g, const s
     return s;
 }
 
+enum status gguf_tokenizer_json(char **out, size_t *bytes, const struct gguf *g,
+                                const struct complaint *c)
+{
+    struct tokenizer *t = NULL;
+    char pre[PRE_MAX];
+    enum status s = gguf_tokenizer(&t, g, c);
+    if (!s)
+        s = read_pre(pre, g, c);
+    if (!s && tok_write(out, bytes, t, tok_pre_chain(pre)))
+        s = complain(c, E_NOMEM, "no memory for tokenizer.json");
+    tokenizer_close(t);
+    return s;
+}
+
 /* --- the template and what it names --- */
 
 static enum status put_text(cJSON *to, const char *name, const char *text, size_t bytes,
@@ -240,16 +265,23 @@ static enum status put_template(cJSON *to, const struct gguf *g, const struct co
 
 enum status gguf_tokenizer_config(cJSON **out, const struct gguf *g, const struct complaint *c)
 {
+    static const struct {
+        const char *name;
+        const char *key;
+        int32_t spm; /* what SentencePiece takes where the file is silent; -1: nothing */
+    } marks[] = {
+        {"bos_token", "tokenizer.ggml.bos_token_id", SPM_BOS},
+        {"eos_token", "tokenizer.ggml.eos_token_id", SPM_EOS},
+        {"unk_token", "tokenizer.ggml.unknown_token_id", SPM_UNK},
+        {"pad_token", "tokenizer.ggml.padding_token_id", -1},
+    };
     const struct gguf_value *model = gguf_find(g, "tokenizer.ggml.model");
     bool spm = model && model->type == GGUF_STRING &&
                is((const char *)model->at, (size_t)model->n, "llama");
     cJSON *to = cJSON_CreateObject();
-    if (!to)
-        return complain(c, E_NOMEM, "no memory");
-    enum status s =
-        put_mark(to, "bos_token", "tokenizer.ggml.bos_token_id", spm ? SPM_BOS : -1, g, c);
-    if (!s)
-        s = put_mark(to, "eos_token", "tokenizer.ggml.eos_token_id", spm ? SPM_BOS + 1 : -1, g, c);
+    enum status s = to ? OK : complain(c, E_NOMEM, "no memory");
+    for (size_t i = 0; i < ARRAY_LEN(marks) && !s; i++)
+        s = put_mark(to, marks[i].name, marks[i].key, spm ? marks[i].spm : -1, g, c);
     if (!s)
         s = put_template(to, g, c);
     if (s) {

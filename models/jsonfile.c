@@ -48,6 +48,15 @@ bool file_present(const char *dir, const char *name)
     return stat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
+/* What a clone without Git LFS has in place of large files. */
+static bool is_pointer(int fd)
+{
+    static const char start[] = "version https://git-lfs";
+    char first[sizeof(start) - 1];
+    return pread(fd, first, sizeof(first), 0) == (ssize_t)sizeof(first) &&
+           memcmp(first, start, sizeof(first)) == 0;
+}
+
 enum status file_open(int *fd, uint64_t *bytes, const char *dir, const struct complaint *c)
 {
     char path[MODEL_PATH_MAX];
@@ -65,6 +74,10 @@ enum status file_open(int *fd, uint64_t *bytes, const char *dir, const struct co
     if (!S_ISREG(st.st_mode) || st.st_size < 0) {
         close(f);
         return complain(c, E_IO, "not a regular file");
+    }
+    if (is_pointer(f)) {
+        close(f);
+        return complain(c, E_FORMAT, "only a pointer of Git LFS to the file; git lfs pull gets it");
     }
     *fd = f;
     *bytes = (uint64_t)st.st_size;

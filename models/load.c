@@ -375,30 +375,47 @@ enum status load_run(const struct load_item *item, size_t n, const struct weight
     return s;
 }
 
-enum status load_rope_factors(float *freq, int32_t n, const struct weights *w, char *err,
-                              size_t err_size)
+static const char divisors_name[] = "rope_freqs.weight";
+
+static enum status read_divisors(float *divisor, int32_t n, const struct weights *w,
+                                 const struct tensor *t, const struct complaint *c)
 {
-    static const char name[] = "rope_freqs.weight";
-    float factor[HEAD_DIM_MAX / 2];
-    uint8_t raw[sizeof(factor)];
-    const struct tensor *t = weights_find(w, name);
-    if (!t)
-        return OK;
-    const struct complaint c = complaint_in(weights_file(w, t), err, err_size);
+    uint8_t raw[HEAD_DIM_MAX / 2 * sizeof(float)];
     enum dtype d = (enum dtype)t->dtype;
     uint64_t bytes = 0;
     assert(n <= HEAD_DIM_MAX / 2);
     if (t->rank != 1 || t->dim[0] != (uint64_t)n || !dtype_bytes(d, (uint64_t)n, &bytes))
-        return complain(&c, E_FORMAT, "tensor \"%s\" must hold %d numbers", name, n);
+        return complain(c, E_FORMAT, "tensor \"%s\" must hold %d numbers", divisors_name, n);
     if (weights_read(w, t, 0, raw, (size_t)bytes))
-        return complain(&c, E_IO, "tensor \"%s\" cannot be read", name);
-    if (!dtype_info(d)->widen(factor, raw, (size_t)n))
-        return complain(&c, E_FORMAT, "tensor \"%s\" holds a value that is not finite", name);
+        return complain(c, E_IO, "tensor \"%s\" cannot be read", divisors_name);
+    if (!dtype_info(d)->widen(divisor, raw, (size_t)n))
+        return complain(c, E_FORMAT, "tensor \"%s\" holds a value that is not finite",
+                        divisors_name);
     for (int32_t i = 0; i < n; i++) {
-        if (factor[i] <= 0)
-            return complain(&c, E_FORMAT, "tensor \"%s\" holds a divisor of %g", name,
-                            (double)factor[i]);
-        freq[i] /= factor[i];
+        if (divisor[i] <= 0)
+            return complain(c, E_FORMAT, "tensor \"%s\" holds a divisor of %g", divisors_name,
+                            (double)divisor[i]);
     }
+    return OK;
+}
+
+enum status load_rope(float *freq, struct rope *r, int32_t head_dim, const struct weights *w,
+                      const struct complaint *c)
+{
+    float divisor[HEAD_DIM_MAX / 2];
+    const struct tensor *t = weights_find(w, divisors_name);
+    struct complaint in_file = *c;
+    in_file.file = weights_file(w, t);
+    rope_frequencies(r, head_dim, freq);
+    if (!t)
+        return OK;
+    enum status s = read_divisors(divisor, head_dim / 2, w, t, &in_file);
+    if (s)
+        return s;
+    r->divided = !rope_of_divisors(r, divisor, head_dim);
+    if (!r->divided)
+        rope_frequencies(r, head_dim, freq);
+    for (int32_t i = 0; r->divided && i < head_dim / 2; i++)
+        freq[i] /= divisor[i];
     return OK;
 }

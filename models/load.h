@@ -2,6 +2,7 @@
 #define MODELS_LOAD_H
 
 #include "kernels/ops.h"
+#include "models/config.h"
 #include "models/model.h"
 #include "models/weights.h"
 
@@ -44,9 +45,10 @@ enum status load_run(const struct load_item *item, size_t n, const struct weight
  * of zeros has scale 0. x must be finite. */
 void quantize_row(int8_t *q, float *scale, const float *x, int32_t n);
 
-/* A file may hold divisors of the n rotation frequencies, "rope_freqs.weight": the scaling
- * of Llama 3.1 in GGUF. */
-enum status load_rope_factors(float *freq, int32_t n, const struct weights *w, char *err,
-                              size_t err_size) MUST_CHECK;
+/* The frequencies of a configuration. A file may hold divisors of them, "rope_freqs.weight": the
+ * scaling of Llama 3.1 in GGUF. Where they are one that has a name, r says so and the numbers are
+ * exactly those of a checkpoint that names it. freq [head_dim / 2]. */
+enum status load_rope(float *freq, struct rope *r, int32_t head_dim, const struct weights *w,
+                      const struct complaint *c) MUST_CHECK;
 
 #endif

@@ -189,8 +189,7 @@ static enum status upload_rope(struct model *m, const struct weights *w, const s
     float *freq = malloc(bytes);
     if (!freq)
         return complain(c, E_NOMEM, "no memory");
-    rope_frequencies(&m->llama.config.rope, f->head_dim, freq);
-    enum status s = load_rope_factors(freq, f->head_dim / 2, w, c->text, c->size);
+    enum status s = load_rope(freq, &m->llama.config.rope, f->head_dim, w, c);
     if (!s)
         m->ops->upload(m->ops, m->llama.rope_freq, freq, bytes);
     free(freq);

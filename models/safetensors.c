@@ -189,7 +189,7 @@ static const char *judge(const struct entry *e, uint64_t data_bytes)
 {
     uint64_t n = e->dtype->bytes;
     if (e->offset[0] > e->offset[1] || e->offset[1] > data_bytes)
-        return "lies outside of the file";
+        return "lies outside of the file, which may have been cut off";
     for (int i = 0; i < e->rank; i++) {
         if (__builtin_mul_overflow(n, e->shape[i], &n))
             return "has a shape that is too large";

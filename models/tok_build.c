@@ -44,12 +44,26 @@ enum status build_guarded(struct tokenizer *t, const struct token_list *list,
     return s;
 }
 
+/* The id has a guarded name already, and this is another: text could reach it by this one. */
+static bool evades_guard(const struct vocab *v, const struct token_entry *e)
+{
+    const char *text = v->bytes + v->start[e->id];
+    size_t bytes = v->length[e->id];
+    bool guarded = v->kind[e->id] == PIECE_SPECIAL ||
+                   (v->kind[e->id] == PIECE_ADDED && added_is_mark(text, bytes));
+    return guarded && (bytes != e->bytes || memcmp(text, e->text, bytes) != 0);
+}
+
 enum status build_added(struct tokenizer *t, const struct token_list *list,
                         const struct complaint *c)
 {
+    char quoted[TOK_QUOTE_MAX];
     for (size_t i = 0; i < list->n; i++) {
         const struct token_entry *e = &list->entry[i];
         const struct tok_text text = {e->text, e->bytes};
+        if (evades_guard(&t->vocab, e))
+            return complain(c, E_FORMAT, "\"%s\": id %d is that of another added token",
+                            tok_quote_bytes(quoted, e->text, e->bytes), e->id);
         if (t->vocab.kind[e->id] != PIECE_NONE)
             continue;
         enum status s = build_piece(t, e->id, PIECE_ADDED, &text, c);

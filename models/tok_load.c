@@ -263,6 +263,11 @@ static enum status load_dir(struct tokenizer *t, const char *dir, struct tok_tre
     size_t bytes = 0;
     enum status s;
     c->file = lists ? TOK_MODEL_FILE : TOK_JSON_FILE;
+    if (!lists && !file_present(dir, TOK_JSON_FILE))
+        return complain(c, E_IO,
+                        "cannot open: neither it nor " TOK_MODEL_FILE " is in %s; the "
+                        "model's repository has one",
+                        dir);
     if (lists)
         s = file_read(model, &bytes, dir, TOK_FILE_BYTES_MAX, c);
     else

@@ -25,11 +25,11 @@
     "[" SYMBOLS "][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]" \
     "*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
-enum { CHAIN_MAX = 4 };
+enum { CHAIN_MAX = 5 };
 
 static const struct named_chain {
     const char *name;
-    const char *regex[CHAIN_MAX]; /* up to the first NULL */
+    const char *regex[CHAIN_MAX]; /* up to a NULL */
     bool ignore_merges;
     bool adds_bos;
 } chains[] = {
@@ -66,20 +66,33 @@ enum status cut_by_regex(struct cut_step *cut, const char *regex, const struct c
     return cut->kind == CUT_REGEX ? regex_compile(&cut->regex, regex, c) : OK;
 }
 
+static const struct named_chain *find_chain(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(chains); i++) {
+        if (strcmp(chains[i].name, name) == 0)
+            return &chains[i];
+    }
+    return NULL;
+}
+
+const char *const *tok_pre_chain(const char *name)
+{
+    const struct named_chain *found = find_chain(name);
+    return found ? found->regex : NULL;
+}
+
 enum status tok_pre_named(struct tokenizer *t, const char *name, bool *adds_bos,
                           const struct complaint *c)
 {
     char quoted[TOK_QUOTE_MAX];
-    const struct named_chain *found = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(chains) && !found; i++)
-        found = strcmp(chains[i].name, name) == 0 ? &chains[i] : NULL;
+    const struct named_chain *found = find_chain(name);
     if (!found)
         return complain(c, E_UNSUPPORTED, "pre-tokenizer \"%s\" is not known",
                         tok_quote(quoted, name));
     t->ignore_merges = found->ignore_merges;
     *adds_bos = found->adds_bos;
     enum status s = OK;
-    for (size_t i = 0; i < CHAIN_MAX && found->regex[i] && s == OK; i++)
+    for (size_t i = 0; found->regex[i] && s == OK; i++)
         s = cut_by_regex(&t->cut[t->n_cuts++], found->regex[i], c);
     return s;
 }

@@ -229,6 +229,11 @@ enum status tok_config_bos(struct tokenizer *t, const cJSON *config,
 enum status parts_assemble(struct tokenizer *t, const struct tok_parts *parts,
                            const struct complaint *c) MUST_CHECK;
 
+/* tok_write.c: tokenizer.json of a tokenizer that parts_assemble() made, from malloc(). regex:
+ * how byte-level text is cut, up to a NULL. */
+enum status tok_write(char **out, size_t *bytes, const struct tokenizer *t,
+                      const char *const *regex) MUST_CHECK;
+
 /* tok_build.c, in the order of use: guarded tokens, ordinary pieces, the other added
  * tokens, cover, merges, cuts. */
 enum status build_guarded(struct tokenizer *t, const struct token_list *list,
@@ -366,6 +371,8 @@ const char *split_word(enum tok_pattern pattern, const char *p, const char *end,
  * with BOS where the file does not say. */
 enum status tok_pre_named(struct tokenizer *t, const char *name, bool *adds_bos,
                           const struct complaint *c) MUST_CHECK;
+/* The expressions under that name, up to a NULL; NULL: nobody knows it. */
+const char *const *tok_pre_chain(const char *name);
 /* Known regular expressions of tokenizer.json; false: none of them. */
 bool split_pattern(const char *regex, enum tok_pattern *out);
 

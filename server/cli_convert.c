@@ -2,6 +2,7 @@
 
 #include "kernels/ops.h"
 #include "models/convert.h"
+#include "models/find.h"
 #include "server/progress.h"
 
 #include <stdio.h>
@@ -31,15 +32,17 @@ static void update(void *arg, uint64_t done, uint64_t total)
 static enum status convert(const struct options *o, struct bars *b, char *err, size_t err_size)
 {
     struct ops *ops = NULL;
+    char src[MODEL_PATH_MAX];
     const struct ops_options how = {.backend = "cpu", .threads = o->threads};
-    const struct convert_options opt = {.src = o->models.item[0],
+    const struct convert_options opt = {.src = src,
                                         .dst = o->dst,
-                                        .tokenizer = o->tokenizer[0] ? o->tokenizer : NULL,
                                         .acts = (enum model_acts)o->activations,
                                         .phase = next_phase,
                                         .progress = update,
                                         .arg = b};
-    enum status s = ops_open(&ops, &how, err, err_size);
+    enum status s = model_find(src, o->models.item[0], err, err_size);
+    if (!s)
+        s = ops_open(&ops, &how, err, err_size);
     if (s)
         return s;
     s = convert_model(&opt, ops, err, err_size);

@@ -57,9 +57,8 @@ struct options {
     int32_t activations; /* enum acts_choice */
     int32_t kv;          /* enum number_choice */
     size_t kv_bytes;
-    bool probe;            /* inspect: load, and say what the probe chose */
-    const char *dst;       /* convert: where to */
-    const char *tokenizer; /* convert: "": beside the weights */
+    bool probe;      /* inspect: load, and say what the probe chose */
+    const char *dst; /* convert: where to */
 
     int32_t max_seqs;
     int32_t max_queue;

@@ -35,11 +35,6 @@ static const struct option_row look_rows[] = {
      "load the weights and print which products read floats, and why"},
 };
 
-static const struct option_row convert_rows[] = {
-    {"tokenizer", AT(tokenizer), OPT_TEXT, IN_CONVERT, 0, 0, "", NULL,
-     "directory with the tokenizer's files, when SRC is a GGUF file"},
-};
-
 static const struct option_row sched_rows[] = {
     {"max-seqs", AT(max_seqs), OPT_INT, IN_SERVE, 0, 1024, "0", NULL,
      "sequences computed together in one step, 0: 256"},
@@ -162,7 +157,6 @@ static const struct option_row log_rows[] = {
 const struct option_group option_groups[] = {
     {"Model", model_rows, ARRAY_LEN(model_rows)},
     {"Inspection", look_rows, ARRAY_LEN(look_rows)},
-    {"Conversion", convert_rows, ARRAY_LEN(convert_rows)},
     {"Scheduling", sched_rows, ARRAY_LEN(sched_rows)},
     {"Front door", door_rows, ARRAY_LEN(door_rows)},
     {"Limits", limit_rows, ARRAY_LEN(limit_rows)},

@@ -1,6 +1,7 @@
 #include "server/registry.h"
 
 #include "kernels/ops.h"
+#include "models/find.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -90,19 +91,7 @@ static enum status model_path(char out[MODEL_PATH_MAX], const char *path, char *
     }
     if (demo)
         return OK;
-    if (strlen(path) >= MODEL_PATH_MAX) {
-        (void)snprintf(err, err_size, "the path of the model is too long");
-        return E_INVALID;
-    }
-    (void)snprintf(out, MODEL_PATH_MAX, "%s", path);
-    if (is_directory(out) || is_file(out))
-        return OK;
-    (void)snprintf(err, err_size, "%.150s: %s", path,
-                   access(path, F_OK) == 0
-                       ? "neither a folder nor a file; a model is a folder with config.json or a "
-                         "GGUF file"
-                       : "no such file or folder");
-    return E_INVALID;
+    return model_find(out, path, err, err_size);
 }
 
 static bool same_folder(const char *a, const char *b)

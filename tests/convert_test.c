@@ -1,12 +1,14 @@
 /* Aim: a converted model is the model. Its logits equal, to the bit, those of the source opened
  * in int8; its tensors have the names, types and shapes that other servers look for; the
- * probe's choice comes along.
+ * probe's choice comes along. Of a GGUF file come its conversations and ends, too.
  *
  * Negative space: what is there is not overwritten; a source that is broken, in int8 already or
  * without a tokenizer, and a disk without room, leave nothing behind but a line. */
+#include "models/chat.h"
 #include "models/convert.h"
 #include "models/probe.h"
 #include "models/safetensors_write.h"
+#include "models/tokenizer.h"
 #include "tests/lies.h"
 #include "tests/model_rig.h"
 #include "tests/tiny_model.h"
@@ -61,12 +63,11 @@ static void place_drop(const struct place *p)
     unlink_all(p->dir);
 }
 
-static enum status convert(const char *src, const char *dst, const char *tokenizer, char *err,
-                           size_t err_size)
+static enum status convert(const char *src, const char *dst, char *err, size_t err_size)
 {
     struct ops *ops = NULL;
     const struct ops_options how = {.backend = "cpu", .threads = 2};
-    const struct convert_options opt = {.src = src, .dst = dst, .tokenizer = tokenizer};
+    const struct convert_options opt = {.src = src, .dst = dst};
     assert_int_equal(ops_open(&ops, &how, err, err_size), OK);
     enum status s = convert_model(&opt, ops, err, err_size);
     ops->close(ops);
@@ -118,7 +119,7 @@ static void the_same_model_comes_out(void **state)
         float got[VOCAB];
         struct model_note notes[2][16];
         size_t n[2];
-        if (convert(p.dir, p.out, NULL, err, sizeof(err)))
+        if (convert(p.dir, p.out, err, sizeof(err)))
             fail_msg("%s", err);
         check_tensors(p.out, &sources[i]);
         logits_of(p.dir, want, notes[0], &n[0]);
@@ -132,11 +133,11 @@ static void the_same_model_comes_out(void **state)
         }
         assert_true(file_present(p.out, "tokenizer.json"));
         /* There already, and int8 already. */
-        expect("twice", convert(p.dir, p.out, NULL, err, sizeof(err)), E_INVALID, err,
+        expect("twice", convert(p.dir, p.out, err, sizeof(err)), E_INVALID, err,
                "exists, and nothing is overwritten");
         char again[96];
         snprintf(again, sizeof(again), "%s/2", p.dir);
-        expect("int8", convert(p.out, again, NULL, err, sizeof(err)), E_INVALID, err, "already");
+        expect("int8", convert(p.out, again, err, sizeof(err)), E_INVALID, err, "already");
         assert_false(file_present(p.dir, "2.partial"));
         place_drop(&p);
     }
@@ -153,7 +154,7 @@ static void no_room_leaves_nothing(void **state)
     const struct rlimit few = {.rlim_cur = 8192, .rlim_max = old.rlim_max};
     (void)signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &few), 0);
-    enum status s = convert(p.dir, p.out, NULL, err, sizeof(err));
+    enum status s = convert(p.dir, p.out, err, sizeof(err));
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     expect("no room", s, E_IO, err, "model.safetensors: cannot be written: ");
     assert_false(file_present(p.dir, "out"));
@@ -167,18 +168,17 @@ static void broken_sources_leave_nothing(void **state)
     char err[256] = "";
     char path[128];
     (void)state;
-    expect("no such", convert("/nonexistent", p.out, NULL, err, sizeof(err)), E_IO, err, "config.");
-    expect("nowhere", convert(p.dir, "/nonexistent/x", NULL, err, sizeof(err)), E_IO, err, "made");
+    expect("no such", convert("/nonexistent", p.out, err, sizeof(err)), E_IO, err, "config.");
+    expect("nowhere", convert(p.dir, "/nonexistent/x", err, sizeof(err)), E_IO, err, "made");
     snprintf(path, sizeof(path), "%s/model.safetensors", p.dir);
-    expect("gguf", convert(path, p.out, NULL, err, sizeof(err)), E_INVALID, err, "--tokenizer");
+    expect("gguf", convert(path, p.out, err, sizeof(err)), E_FORMAT, err, "not a GGUF file");
     struct tiny_file f;
     tiny_build(&sources[1], &f);
     memset(f.data + 64, 0xff, 4);
     tiny_save_tensors(p.dir, "model.safetensors", &f);
-    expect("NaN", convert(p.dir, p.out, NULL, err, sizeof(err)), E_FORMAT, err, "not finite");
+    expect("NaN", convert(p.dir, p.out, err, sizeof(err)), E_FORMAT, err, "not finite");
     assert_int_equal(truncate(path, 1000), 0);
-    expect("cut", convert(p.dir, p.out, NULL, err, sizeof(err)), E_FORMAT, err,
-           "model.safetensors");
+    expect("cut", convert(p.dir, p.out, err, sizeof(err)), E_FORMAT, err, "model.safetensors");
     assert_false(file_present(p.dir, "out"));
     assert_false(file_present(p.dir, "out.partial"));
     free(f.header);
@@ -208,38 +208,85 @@ static void halves_round_to_nearest_even(void **state)
     assert_int_equal(half_of(1e30f), 0x7bff);
 }
 
+static void same_conversation(const char *src, const char *out)
+{
+    static const char user[] = "Who is <|eot_id|></s> there? \xc3\xa9";
+    int32_t *ids[2] = {NULL, NULL};
+    size_t n[2] = {0, 0};
+    const char *const path[2] = {src, out};
+    for (int f = 0; f < 2; f++) {
+        char err[256] = "";
+        struct tokenizer *t = NULL;
+        struct chat *c = NULL;
+        struct chat_input in = {.add_generation_prompt = true};
+        struct cJSON *messages = NULL;
+        assert_int_equal(chat_messages(&messages, "Be brief.", user, strlen(user)), OK);
+        in.messages = messages;
+        if (tokenizer_open(&t, path[f], err, sizeof(err)) ||
+            chat_open(&c, path[f], t, NULL, err, sizeof(err)) ||
+            chat_encode(c, &in, &ids[f], &n[f], err, sizeof(err)))
+            fail_msg("%s: %s", path[f], err);
+        chat_messages_free(messages);
+        chat_close(c);
+        tokenizer_close(t);
+    }
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(ids[0], ids[1], n[0] * sizeof(*ids[0]));
+    free(ids[0]);
+    free(ids[1]);
+}
+
+/* How much the logits of a few tokens may change on the way. */
+static void becomes_a_directory(const char *src, double most)
+{
+    struct model_note note[16];
+    struct model_info was;
+    struct model_info is;
+    char err[256] = "";
+    size_t n;
+    struct place p = place_make(&sources[0]);
+    if (convert(src, p.out, err, sizeof(err)) || model_inspect(&was, src, err, sizeof(err)) ||
+        model_inspect(&is, p.out, err, sizeof(err)))
+        fail_msg("%s: %s", src, err);
+    float *want = calloc((size_t)was.vocab, sizeof(*want));
+    float *got = calloc((size_t)was.vocab, sizeof(*got));
+    assert_true(want && got && is.vocab == was.vocab);
+    logits_of(src, want, note, &n);
+    logits_of(p.out, got, note, &n);
+    double d = worst(got, want, (size_t)was.vocab);
+    print_message("%s: converted logits differ by %g\n", src, d);
+    assert_true(d <= most);
+    assert_int_equal(is.n_eos, was.n_eos);
+    assert_memory_equal(is.eos, was.eos, sizeof(is.eos));
+    same_conversation(src, p.out);
+    free(want);
+    free(got);
+    place_drop(&p);
+}
+
 static void gguf_becomes_a_directory(void **state)
 {
-    static const char *const files[] = {"stories260K/gguf/stories260K-Q8_0.gguf",
-                                        "stories260K/gguf/stories260K-F32.gguf"};
+    /* The embedding of Q8_0 is rounded to F16 on the way. */
+    static const struct {
+        const char *file;
+        double most;
+    } rows[] = {
+        {"stories260K/gguf/stories260K-Q8_0.gguf", 0.3},
+        {"stories260K/gguf/stories260K-F32.gguf", 0},
+        {"llama2xs-279K/gguf/llama2xs-279K-F16.gguf", 0},
+        {"shakespeare4M-llama3/gguf/shakespeare4M-llama3-BF16.gguf", 0},
+    };
     const char *shared = getenv("FIRSTLIGHT_SHARED");
+    const char *root = shared && *shared ? shared : REPO_DIR "/../shared";
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char src[512];
-        char texts[512];
-        char err[256] = "";
-        struct model_note note[16];
-        size_t n;
-        float want[512];
-        float got[512];
-        struct place p = place_make(&sources[0]);
-        const char *root = shared && *shared ? shared : REPO_DIR "/../shared";
-        snprintf(src, sizeof(src), "%s/models/%s", root, files[i]);
-        snprintf(texts, sizeof(texts), "%s/models/stories260K/hf-f32", root);
+        snprintf(src, sizeof(src), "%s/models/%s", root, rows[i].file);
         if (access(src, R_OK) != 0) {
             print_message("skipped: no shared test data\n");
-            place_drop(&p);
             return;
         }
-        if (convert(src, p.out, texts, err, sizeof(err)))
-            fail_msg("%s", err);
-        logits_of(src, want, note, &n);
-        logits_of(p.out, got, note, &n);
-        double d = worst(got, want, 512);
-        print_message("%s: converted logits differ by %g\n", files[i], d);
-        /* The embedding of Q8_0 is rounded to F16 on the way. */
-        assert_true(d <= (i == 0 ? 0.3 : 0.0));
-        place_drop(&p);
+        becomes_a_directory(src, rows[i].most);
     }
 }
 

@@ -53,8 +53,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct buf body = {0};
     struct api_error err = {0};
     buf_text(&query, "prompt=");
-    for (size_t i = 0; i < size; i++)
-        buf_printf(&query, "%%%02x", data[i]);
+    for (size_t i = 0; i < size; i++) {
+        static const char digit[] = "0123456789abcdef";
+        const char escape[] = {'%', digit[data[i] >> 4], digit[data[i] & 15]};
+        buf_add(&query, escape, sizeof(escape));
+    }
     buf_add(&query, "", 1);
     must((query_object(&body, query.data, &err) == OK) == whole);
     must(whole || err.text[0]);

@@ -24,7 +24,7 @@ SEAMS = [
 PUBLIC = {
     "kernels": {"kernels/base.h", "kernels/list.h", "kernels/ops.h", "kernels/sampling.h"},
     "models": {"models/model.h", "models/tokenizer.h", "models/chat.h", "models/strict_json.h",
-               "models/convert.h"},
+               "models/convert.h", "models/find.h"},
     "scheduler": {"scheduler/sched.h", "scheduler/load.h"},
 }
 # The scheduler knows models by model.h alone, the server never sees an operation: only the

@@ -216,6 +216,12 @@ static const struct broken_case {
     {WITH("\"added_tokens\":[{\"id\":2,\"content\":\"b\",\"special\":true},"
           "{\"id\":2,\"content\":\"c\",\"special\":true}]"),
      E_FORMAT, "\"c\": id 2 or its text is given twice"},
+    /* Text could reach a special token by its other name. */
+    {WITH("\"added_tokens\":[{\"id\":2,\"content\":\"b\",\"special\":true},"
+          "{\"id\":2,\"content\":\"c\"}]"),
+     E_FORMAT, "\"c\": id 2 is that of another added token"},
+    {WITH("\"added_tokens\":[{\"id\":2,\"content\":\"b\"},{\"id\":2,\"content\":\"<c>\"}]"),
+     E_FORMAT, "\"b\": id 2 is that of another added token"},
     {WITH("\"normalizer\":{\"type\":\"Nmt\"}"), E_UNSUPPORTED, "normalizer \"Nmt\""},
     {WITH("\"normalizer\":{\"type\":\"Replace\",\"content\":\"a\"}"), E_FORMAT,
      "a Replace without a pattern"},

@@ -3,7 +3,8 @@
 /* Aim: a vocabulary given as lists becomes the tokenizer that the same vocabulary in
  * tokenizer.json is.
  * Negative space: scores that tie, texts given twice, ids out of the vocabulary, types
- * nobody defined, bytes that are no text: refused in one line, or said to be harmless. */
+ * nobody defined, bytes that are no text: refused in one line, or said to be harmless; and
+ * what of that has a place in a tokenizer.json that is written of such lists. */
 
 static const char *const blank_texts[] = {"<unk>", "<s>",  "</s>", SP,   "a",   "b",    "aa",
                                           "ab",    SP "a", "<x>",  "\n", "aab", "a" SP, "aa"};
@@ -152,6 +153,78 @@ static void merges_decide(void **state)
 
 /* --- refusals --- */
 
+/* --- written as tokenizer.json --- */
+
+/* Pieces with all that JSON and lists of merges could stumble over. */
+static void awkward(struct lists *l)
+{
+    static const char *const texts[] = {"\"", "\\", "\"\\", "a b", " ", "\t\"", "<0x0A>", "\x7f"};
+    blank_lists(l);
+    for (uint32_t i = 0; i < ARRAY_LEN(texts); i++) {
+        l->piece[BLANK_PIECES + i] = text_of(texts[i]);
+        l->kind[BLANK_PIECES + i] = PART_TEXT;
+        l->score[BLANK_PIECES + i] = -20;
+    }
+    l->parts.n_pieces += ARRAY_LEN(texts);
+}
+
+static void no_front(struct lists *l)
+{
+    blank_lists(l);
+    l->parts.blank_first = false;
+    l->parts.add_bos = 0;
+}
+
+static void awkward_bytes(struct lists *l)
+{
+    byte_lists(l);
+    l->kind[258] = PART_UNUSED;
+    l->piece[259] = text_of("\"\\");
+    l->kind[259] = PART_TEXT;
+    l->piece[260] = text_of("<\"\\\n>");
+    l->kind[260] = PART_USER;
+    l->merge[1] = text_of("\" \\");
+    l->parts.n_pieces = 261;
+    l->parts.pre = "smollm";
+}
+
+static void writing_changes_nothing(void **state)
+{
+    static void (*const kinds[])(struct lists * l) = {blank_lists, byte_lists, awkward, no_front,
+                                                      awkward_bytes};
+    static const char *const texts[] = {
+        "b",         "ab", "aab", "aaab",      "a\nb",         "zz\xc3\xa9", "a b",   "\"\\ \"",
+        "\t\" \x7f", " ",  "",    "1111 x 11", "<s>a</s><x>b", "<\"\\\n>1",  " x  x", "\"\\",
+    };
+    struct lists *l = malloc(sizeof(*l));
+    (void)state;
+    assert_non_null(l);
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        kinds[k](l);
+        struct tokenizer *t = put_together(l);
+        struct tokenizer *again = rewritten(t, l->parts.pre);
+        for (size_t i = 0; i < 2 * ARRAY_LEN(texts); i++) {
+            const char *text = texts[i / 2];
+            struct ids want = encode(t, text, strlen(text), i % 2);
+            struct ids got = encode(again, text, strlen(text), i % 2);
+            assert_int_equal(got.n, want.n);
+            assert_memory_equal(got.id, want.id, want.n * sizeof(*want.id));
+            size_t bytes[2];
+            char *back[2] = {decode(t, want.id, want.n, false, &bytes[0]),
+                             decode(again, want.id, want.n, false, &bytes[1])};
+            assert_int_equal(bytes[0], bytes[1]);
+            assert_memory_equal(back[0], back[1], bytes[0]);
+            free(back[0]);
+            free(back[1]);
+            free(want.id);
+            free(got.id);
+        }
+        tokenizer_close(t);
+        tokenizer_close(again);
+    }
+    free(l);
+}
+
 static void no_pieces(struct lists *l)
 {
     l->parts.n_pieces = 0;
@@ -250,6 +323,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scores_decide),
         cmocka_unit_test(merges_decide),
+        cmocka_unit_test(writing_changes_nothing),
         cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

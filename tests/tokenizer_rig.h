@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "models/gguf.h"
 #include "models/tok_priv.h"
 #include "models/unicode.h"
 
@@ -137,6 +138,55 @@ static inline struct tokenizer *open_form(const char *path)
     struct tokenizer *t = must_open(folder);
     remove_files();
     return t;
+}
+
+/* The tokenizer.json that is written of a GGUF file's metadata, opened. */
+static inline struct tokenizer *open_written(const char *path)
+{
+    char err[ERR_BYTES] = "";
+    char file[PATH_BYTES];
+    char *text = NULL;
+    size_t bytes = 0;
+    struct gguf g;
+    const struct complaint c = complaint_in(gguf_file_name(path), err, sizeof(err));
+    if (gguf_open(&g, path, &c) || gguf_tokenizer_json(&text, &bytes, &g, &c))
+        fail_msg("%s", err);
+    (void)snprintf(file, sizeof(file), "%s/tokenizer.json", folder);
+    FILE *f = fopen(file, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, bytes, f), bytes);
+    assert_int_equal(fclose(f), 0);
+    struct tokenizer *t = must_open(folder);
+    remove_files();
+    gguf_free(&g);
+    free(text);
+    return t;
+}
+
+static inline bool is_gguf(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 5 && strcmp(path + n - 5, ".gguf") == 0;
+}
+
+/* A tokenizer of lists once more, by way of the tokenizer.json that is written of it. */
+static inline struct tokenizer *rewritten(const struct tokenizer *t, const char *pre)
+{
+    char err[ERR_BYTES] = "";
+    const struct complaint c = complaint_in("tokenizer.json", err, sizeof(err));
+    struct tok_trees trees = {.json = NULL};
+    struct tokenizer *again = tok_alloc();
+    char *text = NULL;
+    size_t bytes = 0;
+    assert_non_null(again);
+    assert_int_equal(tok_write(&text, &bytes, t, pre ? tok_pre_chain(pre) : NULL), OK);
+    if (json_of_text(&trees.json, text, bytes, TOK_FILE_NODES_MAX, &c) ||
+        tok_load_trees(again, &trees, &c))
+        fail_msg("%s", err);
+    assert_int_equal(tokenizer_bos(again), tokenizer_bos(t));
+    cJSON_Delete(trees.json);
+    free(text);
+    return again;
 }
 
 static inline struct tokenizer *must_make(const char *json)

@@ -126,6 +126,15 @@ static void check_row(const struct tokenizer *t, const struct golden_case *g, co
     free(text);
 }
 
+static void check_rows(const struct tokenizer *t, const struct golden_case *g, const cJSON *rows)
+{
+    const cJSON *row;
+    cJSON_ArrayForEach(row, rows)
+    {
+        check_row(t, g, row);
+    }
+}
+
 static void golden_strings(void **state)
 {
     (void)state;
@@ -139,14 +148,15 @@ static void golden_strings(void **state)
         struct tokenizer *t = open_form(shared_path(dir, g->dir));
         char *text = read_text(shared_path(golden, g->golden_dir), g->file, &bytes);
         cJSON *rows = cJSON_ParseWithLength(text, bytes);
-        const cJSON *row;
         assert_int_equal(cJSON_GetArraySize(rows), 180);
-        cJSON_ArrayForEach(row, rows)
-        {
-            check_row(t, g, row);
+        check_rows(t, g, rows);
+        if (is_gguf(dir)) {
+            struct tokenizer *written = open_written(dir);
+            check_rows(written, g, rows);
+            tokenizer_close(written);
         }
-        printf("%-64s %d / %d strings\n", g->dir, cJSON_GetArraySize(rows),
-               cJSON_GetArraySize(rows));
+        printf("%-64s %d / %d strings%s\n", g->dir, cJSON_GetArraySize(rows),
+               cJSON_GetArraySize(rows), is_gguf(dir) ? ", also as tokenizer.json" : "");
         cJSON_Delete(rows);
         free(text);
         tokenizer_close(t);
