@@ -7,6 +7,7 @@
 
 #if defined(__x86_64__)
 
+#include "kernels/cpu_attend.h"
 #include "kernels/cpu_lanes.h"
 
 #include <immintrin.h>
@@ -320,7 +321,7 @@ LANES_LOOPS(TARGET)
 
 const struct cpu_kernels *cpu_kernels_avx2(void)
 {
-    static const struct cpu_kernels table = LANES_TABLE("avx2");
+    static const struct cpu_kernels table = LANES_TABLE("avx2", &attend_avx2);
     return __builtin_cpu_supports("avx2") ? &table : NULL;
 }
 

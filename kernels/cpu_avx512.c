@@ -9,6 +9,7 @@
 
 #if defined(__x86_64__)
 
+#include "kernels/cpu_attend.h"
 #include "kernels/cpu_lanes.h"
 
 #include <immintrin.h>
@@ -260,7 +261,7 @@ LANES_LOOPS(TARGET)
 
 const struct cpu_kernels *cpu_kernels_avx512(void)
 {
-    static const struct cpu_kernels table = LANES_TABLE("avx512vnni");
+    static const struct cpu_kernels table = LANES_TABLE("avx512vnni", &attend_avx512);
     bool can = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vnni");

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu_kernels.h"
 
+#include "kernels/cpu_attend.h"
 #include "kernels/cpu_lanes.h"
 
 static void q8_tile(const struct q8_tile *t)
@@ -80,7 +81,7 @@ static float max(const float *x, size_t n)
     return max_lanes(x, n);
 }
 
-static const struct cpu_kernels plain = LANES_TABLE("plain");
+static const struct cpu_kernels plain = LANES_TABLE("plain", &attend_plain);
 
 const struct cpu_kernels *cpu_kernels_plain(void)
 {

@@ -62,6 +62,7 @@ struct cpu_kernels {
     float (*max)(const float *x, size_t n);
     /* x = exp(x - max); returns the sum. */
     float (*exp_sum)(float *x, float max, size_t n);
+    const struct attend_loops *attend; /* cpu_attend.h */
 };
 
 /* The tables this machine can run, the plain one first, the fastest last; NULL

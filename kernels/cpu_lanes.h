@@ -198,12 +198,12 @@ LANES_FN float exp_sum_lanes(float *x, float max, size_t n)
         return exp_sum_lanes(x, most, n);                                                          \
     }
 
-/* The table of a file that has functions of all these names. */
-#define LANES_TABLE(label)                                                                         \
+/* The table of a file that has functions of all these names; attention's loops beside them. */
+#define LANES_TABLE(label, loops)                                                                  \
     {                                                                                              \
         .name = label, .q8_tile = q8_tile, .float_tile = float_tile, .q8_sum = q8_sum,             \
         .square_sum = square_sum, .quantize = quantize, .silu_mul = silu_mul, .widen = widen,      \
-        .dots = dots, .weigh = weigh, .max = max, .exp_sum = exp_sum,                              \
+        .dots = dots, .weigh = weigh, .max = max, .exp_sum = exp_sum, .attend = loops,             \
     }
 
 #endif
