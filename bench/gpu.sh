@@ -117,9 +117,9 @@ serve() { # serve MODEL LIMIT
         for n in ${streams//,/ }; do
             [ "$SECONDS" -lt "$until" ] || break
             # A prompt of 512 at every answer of 128, and twice as many answers as streams.
-            run "$1, $n streams" $((until - SECONDS + 5)) "$build/bench_serve" --json --streams "$n" \
-                --url "http://127.0.0.1:$port" --requests $((2 * n > 8 ? 2 * n : 8)) --prompt-tokens 512 \
-                --max-tokens 128 --ignore-eos --ban 2
+            run "$1, $n streams" $((until - SECONDS + 5)) "$build/bench_serve" --json --port "$port" \
+                --max-concurrency "$n" --num-prompts $((2 * n > 8 ? 2 * n : 8)) --random-input-len 512 \
+                --random-output-len 128 --temperature 0 --extra-body '{"logit_bias":{"2":-100}}'
             tag "$1"
         done
     else
@@ -133,7 +133,7 @@ serve() { # serve MODEL LIMIT
 
 # The client's lines say neither part nor model.
 tag() {
-    sed -i "s/^{\"load\"/{\"part\":\"serve\",\"model\":\"$1\",\"load\"/" "$lines"
+    sed -i "s/^{\"date\"/{\"part\":\"serve\",\"model\":\"$1\",\"date\"/" "$lines"
 }
 
 rest=0

@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 
-# part: title, columns, and what a row of a pivot is (None: a table as the lines came)
+# part: title, and columns, or that it is a pivot
 TABLES = [
     ("device", "Device", ["name", "sm", "multiprocessors", "l2_bytes", "driver", "runtime"]),
     ("roof", "What the device gives", ["name", "us", "least_us", "gbps", "tops"]),
@@ -17,7 +17,8 @@ TABLES = [
     ("load", "Loading", ["model", "backend", "device_ms", "model_ms", "weight_bytes", "blocks"]),
     ("decode", "Decoding steps", ["model", "seqs", "context", "us", "least_us", "tokens_per_s", "gbps", "roof"]),
     ("prompt", "Steps that read a prompt", ["model", "rows", "us", "least_us", "tokens_per_s", "gbps"]),
-    ("serve", "Over HTTP", None),
+    ("serve", "Over HTTP", ["model", "max_concurrency", "completed", "failed", "median_ttft_ms", "p99_ttft_ms",
+                            "median_tpot_ms", "median_itl_ms", "p99_itl_ms", "median_e2el_ms", "output_throughput"]),
     ("attention", "Attention", ["model", "name", "seqs", "rows", "context", "us", "gbps", "tops", "roof"]),
     ("linear", "Products: microseconds (share of the roof)", "pivot"),
     ("note", "Notes", ["name"]),
@@ -58,13 +59,6 @@ def products(lines):
     return grid(["model", "product", "n", "k", "rows"] + KERNELS + ["fastest"], rows)
 
 
-def served(lines):
-    columns = []
-    for line in lines:
-        columns += [c for c in line if c not in columns and c not in ("part", "answers")]
-    return grid(columns, [[line.get(c) for c in columns] for line in lines])
-
-
 def tables(lines, broken):
     parts = []
     about = [line for line in lines if line.get("part") == "about"]
@@ -74,7 +68,7 @@ def tables(lines, broken):
         mine = [line for line in lines if line.get("part") == part]
         if not mine:
             continue
-        body = products(mine) if columns == "pivot" else served(mine) if columns is None else \
+        body = products(mine) if columns == "pivot" else \
             grid(columns, [[line.get(c) for c in columns] for line in mine])
         parts.append(f"{title}\n{body}")
     if broken:

@@ -24,7 +24,7 @@ LINES = [
     {**PRODUCT, "rows": 8, "kernel": "tile 64", "us": 20.0, "roof": 0.57},
     {**PRODUCT, "rows": 8, "kernel": "library int8", "us": 11.0, "roof": 0.99},
     {**PRODUCT, "rows": 128, "kernel": "tile 64", "us": 30.0, "roof": 0.5},
-    {"part": "serve", "model": "tinyllama", "load": "closed", "streams": 64, "rate_per_s": None},
+    {"part": "serve", "model": "tinyllama", "max_concurrency": 64, "completed": 128, "output_throughput": 987.6},
     {"part": "note", "name": "no time for tinyllama"},
 ]
 
@@ -62,6 +62,7 @@ def table():
     check("the fastest of ours, never the library's", few[-1] == "skinny" and many[-2:] == ["tile", "64"])
     check("what is missing", many[5] == "-")
     check("a cut line is told", "1 lines were not whole" in ended.stdout)
+    check("what was served", any(row[:3] == ["tinyllama", "64", "128"] and row[-1] == "987.6" for row in rows))
     check("notes", "no time for tinyllama" in ended.stdout)
 
 
