@@ -14,6 +14,7 @@ enum {
     TEXT_BYTES_MAX = 64 << 20,
     READ_BYTES = 1 << 16,
     GAPS_MAX = 1 << 24,
+    BYTES_PER_TOKEN = 4,
     SLOW_TICKS = 10,          /* a second of a slow reader */
     SLOW_WINDOW_BYTES = 4096, /* what the kernel may read ahead for it; it takes twice as much */
 };
@@ -58,6 +59,7 @@ static void take_text(struct client *c, const char *text, size_t n)
 {
     struct record *r = &c->out;
     r->hash = fnv(r->hash, text, n);
+    r->bytes += (int64_t)n;
     if (c->keep_text && c->text.n + n < TEXT_BYTES_MAX)
         buf_add(&c->text, text, n);
     if (r->events++ == 0)
@@ -120,9 +122,12 @@ static void take_line(struct client *c)
     buf_clear(&c->line);
 }
 
+/* Where events come merged, the length of their text says better how many tokens it was. */
 static bool enough(const struct client *c)
 {
-    return c->cancel_after > 0 && c->out.events >= c->cancel_after;
+    int64_t tokens = c->out.bytes / BYTES_PER_TOKEN;
+    return c->cancel_after > 0 &&
+           (tokens > c->out.events ? tokens : c->out.events) >= c->cancel_after;
 }
 
 static int on_body(llhttp_t *parser, const char *data, size_t n)

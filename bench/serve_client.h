@@ -54,7 +54,7 @@ struct client {
     /* The owner's choices, before client_start(). */
     int32_t backend;
     bool keep_text;
-    int64_t cancel_after; /* texts, 0: never */
+    int64_t cancel_after; /* tokens, as far as they can be told apart; 0: never */
     int64_t slow_bytes;   /* per second, 0: as fast as they come */
     struct buf text;
     uint64_t resume_ns; /* a slow reader looks again */

@@ -265,8 +265,9 @@ enum status dataset_read(struct dataset **out, const struct serve_options *o, co
                          size_t bytes, count_tokens count, void *arg, char err[OPTION_ERROR_BYTES])
 {
     static const char mark[] = "\xef\xbb\xbf";
-    struct reading r = {.text = text, .bytes = bytes, .count = count, .arg = arg, .err = err};
+    struct reading r = {.text = text, .bytes = bytes, .count = count, .arg = arg};
     size_t from = bytes >= 3 && memcmp(text, mark, 3) == 0 ? 3 : 0;
+    r.err = err;
     r.d = calloc(1, sizeof(*r.d));
     if (!r.d)
         return say(&r, E_NOMEM, "out of memory", 0);

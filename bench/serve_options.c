@@ -211,7 +211,7 @@ static const struct {
 /* Always false, so that a guard is one statement. */
 static bool complain(char *err, const char *what, const char *name, const char *text)
 {
-    (void)snprintf(err, OPTION_ERROR_BYTES, "--%.64s: %.80s%s%.80s", name, what,
+    (void)snprintf(err, OPTION_ERROR_BYTES, "--%.48s: %.120s%s%.64s", name, what,
                    text[0] ? ": " : "", text);
     return false;
 }
@@ -256,7 +256,7 @@ static bool set_choices(const struct value_row *row, void *to, const char *text,
         size_t n = strcspn(at, ",");
         int32_t i = find_choice(row->choices, at, n);
         if (i < 0)
-            return complain(err, "one of " METRICS " is wanted, not", row->name, text);
+            return complain(err, "one of " METRICS, row->name, text);
         bits |= 1u << i;
         at += n;
         if (!*at)

@@ -26,6 +26,7 @@ struct record {
     int64_t cached_tokens;
     int64_t answer_tokens;
     int64_t events;   /* that carried text */
+    int64_t bytes;    /* of it */
     uint64_t hash;    /* of the text, however it was cut into events */
     uint32_t *gap_us; /* [n_gaps] between two texts */
     size_t n_gaps;

@@ -94,10 +94,10 @@ static const struct client_hooks hooks = {.text = on_text, .done = on_done};
 static bool grow(struct generator *g)
 {
     int32_t room = g->room ? 2 * g->room : 64;
-    struct client **client = realloc(g->client, (size_t)room * sizeof(*client));
+    struct client **client = realloc(g->client, (size_t)room * sizeof(struct client *));
     if (client)
         g->client = client;
-    struct client **idle = realloc(g->idle, (size_t)room * sizeof(*idle));
+    struct client **idle = realloc(g->idle, (size_t)room * sizeof(struct client *));
     if (idle)
         g->idle = idle;
     if (!client || !idle)
@@ -129,7 +129,8 @@ static struct client *take_client(struct generator *g)
         struct client *c = g->idle[i];
         if (c->state != CLIENT_IDLE && c->state != CLIENT_CLOSED)
             continue;
-        memmove(&g->idle[i], &g->idle[i + 1], (size_t)(g->n_idle - i - 1) * sizeof(*g->idle));
+        memmove(&g->idle[i], &g->idle[i + 1],
+                (size_t)(g->n_idle - i - 1) * sizeof(struct client *));
         g->n_idle--;
         return c;
     }

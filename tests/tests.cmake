@@ -13,6 +13,9 @@ if(cmocka_FOUND)
     # Of the source, since a target's own options come before those it inherits.
     set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS -Wno-frame-larger-than)
     target_link_libraries(${name} PRIVATE server PkgConfig::cmocka)
+    if(name MATCHES "^bench_serve_")
+      target_link_libraries(${name} PRIVATE generator)
+    endif()
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS unit)
   endforeach()
@@ -129,4 +132,7 @@ if(Python3_FOUND AND NOT WITH_FUZZ)
   add_test(NAME bench COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/bench.py
            --steps $<TARGET_FILE_DIR:firstlight>/bench_steps)
   set_tests_properties(bench PROPERTIES LABELS unit TIMEOUT 300)
+  add_test(NAME bench_serve COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/bench_serve.py
+           --binary $<TARGET_FILE:firstlight> --program $<TARGET_FILE:bench_serve>)
+  set_tests_properties(bench_serve PROPERTIES LABELS e2e TIMEOUT 300)
 endif()
