@@ -2,6 +2,7 @@
 #define KERNELS_CPU_H
 
 #include "kernels/cpu_kernels.h"
+#include "kernels/cpu_memory.h"
 #include "kernels/cpu_pool.h"
 #include "kernels/ops.h"
 
@@ -9,6 +10,7 @@
 
 struct cpu {
     struct ops base; /* first: the operations cast back */
+    struct cpu_memory memory;
     struct pool *pool;
     const struct cpu_kernels *kern;
     char *scratch;           /* [threads][scratch_each], 64-byte aligned */
@@ -16,6 +18,8 @@ struct cpu {
     const struct pick *pick; /* [n_picks] what the step's sample() draws, */
     struct picked *out;      /* [n_picks] and where to */
     int32_t n_picks;
+    char *common; /* of a step, likewise */
+    size_t common_bytes;
     int32_t *drawn; /* [drawn_cap] tokens of the last sample(), for embed() */
     int32_t n_drawn;
     int32_t drawn_cap;

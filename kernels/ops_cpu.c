@@ -8,22 +8,13 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 enum {
     ALIGN = 64,
-    /* From here on the kernel maps memory for us: zeroed, and only when touched. */
-    MAP_LEAST = 1 << 20,
     THREADS_MAX = 256,
     /* Rows times dim below which waking another thread costs more than it gives. */
     TASK_WORK_LEAST = 32768,
     TASKS_PER_THREAD = 4,
-};
-
-/* In front of what alloc() returns. */
-struct header {
-    _Alignas(ALIGN) size_t bytes; /* with the header */
-    bool mapped;
 };
 
 static struct cpu *cpu_of(struct ops *o)
@@ -33,41 +24,12 @@ static struct cpu *cpu_of(struct ops *o)
 
 static enum status cpu_alloc(struct ops *o, size_t bytes, void **out)
 {
-    (void)o;
-    size_t all;
-    if (!size_add(bytes, sizeof(struct header) + ALIGN - 1, &all))
-        return E_NOMEM;
-    all &= ~(size_t)(ALIGN - 1);
-    bool mapped = all >= MAP_LEAST;
-    struct header *h;
-    if (mapped) {
-        h = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (h == MAP_FAILED)
-            return E_NOMEM;
-        /* Fewer TLB misses while weights stream by; a refusal changes nothing else. */
-        (void)madvise(h, all, MADV_HUGEPAGE);
-    } else {
-        h = aligned_alloc(ALIGN, all);
-        if (!h)
-            return E_NOMEM;
-        memset(h, 0, all);
-    }
-    h->bytes = all;
-    h->mapped = mapped;
-    *out = h + 1;
-    return OK;
+    return cpu_memory_take(&cpu_of(o)->memory, bytes, out);
 }
 
 static void cpu_release(struct ops *o, void *p)
 {
-    (void)o;
-    if (!p)
-        return;
-    struct header *h = (struct header *)p - 1;
-    if (h->mapped)
-        (void)munmap(h, h->bytes);
-    else
-        free(h);
+    cpu_memory_give(&cpu_of(o)->memory, p);
 }
 
 static size_t cpu_bytes_free(struct ops *o)
