@@ -36,6 +36,9 @@ enum status ops_cpu_open_with(struct ops **out, int32_t threads,
  * cpu_run(), by the owner. */
 bool cpu_reserve(struct cpu *c, size_t bytes_each);
 void *cpu_scratch(const struct cpu *c, int32_t worker);
+/* Memory for all workers until the next such call; NULL, and the step has failed, when there
+ * is none. */
+void *cpu_common(struct cpu *c, size_t bytes);
 void cpu_run(struct cpu *c, int32_t n_tasks, pool_fn fn, const void *arg);
 
 /* Tasks of `rows_each` rows that keep every thread busy; `work` is the number of

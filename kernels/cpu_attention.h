@@ -8,7 +8,8 @@
 
 enum {
     PAIRS_MAX = 32, /* (row, head) pairs of one pass */
-    SPAN = 32,      /* float keys or values gathered at a time: 16 KB at head_dim 128 */
+    SHARE_FLOATS = 2,
+    SPAN = 32, /* float keys or values gathered at a time: 16 KB at head_dim 128 */
 };
 
 struct attention_job {
@@ -21,6 +22,9 @@ struct attention_job {
     size_t dim;    /* head_dim */
     size_t padded; /* head_dim rounded up; the rest is zero */
     int32_t rows_each;
+    int32_t n_splits; /* tasks that a row and kv head is, each with some of its chunks */
+    int32_t n_chunks; /* of the longest context */
+    float *parts;     /* [rows][n_heads][n_chunks][SHARE_FLOATS + padded], with splits */
 };
 
 /* Scratch of one worker. */

@@ -102,6 +102,19 @@ fail:
     return false;
 }
 
+void *cpu_common(struct cpu *c, size_t bytes)
+{
+    if (c->failed)
+        return NULL;
+    if (bytes > c->common_bytes) {
+        free(c->common);
+        c->common = malloc(bytes);
+        c->common_bytes = c->common ? bytes : 0;
+    }
+    c->failed = c->common ? OK : E_NOMEM;
+    return c->common;
+}
+
 void *cpu_scratch(const struct cpu *c, int32_t worker)
 {
     return c->scratch + (size_t)worker * c->scratch_each;
@@ -128,6 +141,7 @@ static void cpu_close(struct ops *o)
     struct cpu *c = cpu_of(o);
     pool_close(c->pool);
     free(c->scratch);
+    free(c->common);
     free(c->drawn);
     free(c);
 }

@@ -10,7 +10,7 @@
  * 128 and some that are no multiple of 16, one to eight query heads per kv head, a
  * long sequence beside very short ones, other sequences' blocks holding NaN; windows
  * of one token, of a whole chunk, that begin inside of a chunk, that are never full;
- * heads with norms of their own. */
+ * heads with norms of their own; one long sequence on more threads than it has heads. */
 
 enum { SEQS_MAX = 6 };
 
@@ -47,6 +47,8 @@ static const struct attention_case attention_cases[] = {
     {2, 1, 16, 16, NUM_F32, 2, {700, 2}, .window = 300, .normed = true},
     {2, 2, 16, 16, NUM_F32, 1, {50}, .window = 50},
     {2, 2, 16, 16, NUM_F32, 1, {50}, .window = 1000},
+    {2, 1, 16, 16, NUM_Q8, 1, {1300}, .window = 0},
+    {2, 2, 16, 16, NUM_F32, 1, {1100}, .window = 700},
 };
 
 static float score_scale(const struct attention_case *c)
@@ -406,7 +408,7 @@ static void scene_test(const struct attention_case *c, int32_t threads)
     cache_release(&rig, &kv);
     rig_close(&rig);
 
-    rig = rig_open(threads % 3 + 1);
+    rig = rig_open(8 - threads);
     kv = cache_put(&rig, &s);
     int32_t from[SEQS_MAX] = {0};
     int32_t to[SEQS_MAX] = {0};
