@@ -1,7 +1,8 @@
 #include "tests/tokenizer_rig.h"
 
 /* Aim: behind every chain of steps that we know, made vocabularies give the ids and the text
- * that Hugging Face's own implementation gives; tests/oracle/tokenizers.mjs asked it.
+ * that Hugging Face's own implementation gives; tests/oracle/tokenizers.mjs asked it. So do the
+ * ways to cut that GGUF files have names for, there and written as tokenizer.json.
  * Negative space: the vocabularies merge across every border, so that one cut in another
  * place changes the ids; strings are borders, blanks, marks, digits, names of added tokens,
  * and characters that normalization moves about. */
@@ -90,6 +91,100 @@ static void check_string(const struct tokenizer *t, const char *name, const char
     free(got.id);
 }
 
+/* --- ways to cut that GGUF files name --- */
+
+struct lists {
+    struct tok_text *piece;
+    struct tok_text *merge;
+    char *spelled; /* what merges point into */
+};
+
+static void lists_of(struct lists *l, struct tok_parts *parts, const cJSON *base)
+{
+    const cJSON *vocab = json_get(base, "vocab");
+    const cJSON *merges = json_get(base, "merges");
+    const cJSON *item;
+    size_t at = 0;
+    parts->n_pieces = (uint32_t)cJSON_GetArraySize(vocab);
+    parts->n_merges = (size_t)cJSON_GetArraySize(merges);
+    l->piece = calloc(parts->n_pieces, sizeof(*l->piece));
+    l->merge = calloc(parts->n_merges, sizeof(*l->merge));
+    l->spelled = calloc(parts->n_merges, 2 * PATH_BYTES);
+    assert_true(l->piece && l->merge && l->spelled);
+    cJSON_ArrayForEach(item, vocab)
+    {
+        l->piece[item->valueint] = (struct tok_text){item->string, strlen(item->string)};
+    }
+    cJSON_ArrayForEach(item, merges)
+    {
+        char *to = l->spelled + at * 2 * PATH_BYTES;
+        int n = snprintf(to, 2 * PATH_BYTES, "%s %s", item->child->valuestring,
+                         item->child->next->valuestring);
+        l->merge[at++] = (struct tok_text){to, (size_t)n};
+    }
+    parts->piece = l->piece;
+    parts->merge = l->merge;
+}
+
+static void check_name(const struct tok_parts *parts, const cJSON *strings, const cJSON *ids)
+{
+    char err[ERR_BYTES] = "";
+    const struct complaint c = complaint_in("made", err, sizeof(err));
+    struct tokenizer *t = NULL;
+    const cJSON *text;
+    if (tokenizer_of_parts(&t, parts, &c))
+        fail_msg("%s: %s", parts->pre, err);
+    struct tokenizer *written = rewritten(t, parts->pre);
+    cJSON_ArrayForEach(text, strings)
+    {
+        struct ids got = encode(t, text->valuestring, strlen(text->valuestring), true);
+        struct ids again = encode(written, text->valuestring, strlen(text->valuestring), true);
+        const cJSON *want = ids->child;
+        bool same = got.n == (size_t)cJSON_GetArraySize(ids) && got.n == again.n;
+        for (size_t i = 0; same && i < got.n; i++, want = want->next)
+            same = want->valueint == got.id[i] && got.id[i] == again.id[i];
+        if (!same)
+            show(parts->pre, text->valuestring, &got, ids);
+        assert_true(same);
+        free(got.id);
+        free(again.id);
+        ids = ids->next;
+    }
+    tokenizer_close(written);
+    tokenizer_close(t);
+}
+
+static void names_cut_as_theirs(void **state)
+{
+    (void)state;
+    char err[ERR_BYTES] = "";
+    const struct complaint c = complaint_in("tokenizers.json", err, sizeof(err));
+    cJSON *tree = NULL;
+    const cJSON *variant;
+    const cJSON *name;
+    int n = 0;
+    if (json_load(&tree, REPO_DIR "/tests/data", 16 << 20, 1 << 21, &c))
+        fail_msg("%s", err);
+    struct lists l;
+    struct tok_parts parts = {.bos = -1, .unk = -1, .add_bos = 0};
+    lists_of(&l, &parts, json_get(json_get(tree, "bases"), "bytes"));
+    cJSON_ArrayForEach(variant, json_get(tree, "variants"))
+    {
+        cJSON_ArrayForEach(name, json_get(variant, "pre"))
+        {
+            parts.pre = name->valuestring;
+            check_name(&parts, json_get(tree, "strings"), json_get(variant, "ids")->child);
+            n++;
+        }
+    }
+    printf("%d names of tokenizer.ggml.pre\n", n);
+    assert_true(n >= 58);
+    free(l.piece);
+    free(l.merge);
+    free(l.spelled);
+    cJSON_Delete(tree);
+}
+
 static void answers_are_theirs(void **state)
 {
     (void)state;
@@ -134,6 +229,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_theirs),
+        cmocka_unit_test(names_cut_as_theirs),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -295,7 +295,7 @@ static const struct refusal {
     {blank_lists, no_number, E_FORMAT, "token 4: its score"},
     {blank_lists, no_unknown, E_FORMAT, "neither bytes nor"},
     {blank_lists, half_bytes, E_FORMAT, "no piece for byte 0x00"},
-    {byte_lists, strange_pre, E_UNSUPPORTED, "\"jabber?wocky\" is not known"},
+    {byte_lists, strange_pre, E_UNSUPPORTED, "\"jabber?wocky\" (tokenizer.ggml.pre) is not known"},
     {byte_lists, no_pair, E_FORMAT, "merge 1 is not a pair"},
     {byte_lists, no_such_piece, E_FORMAT, "merge 1 (\"1\") needs a piece"},
 };

@@ -157,6 +157,40 @@ const flags = afterBytes(
 const onBytes = (name, pre_tokenizer, more = {}) => ({ name, base: "bytes", members: { pre_tokenizer, decoder: byteDecoder, ...more } });
 const onBlanks = (name, members, model = {}) => ({ name, base: "blanks", model, members: { added_tokens: sentencePiece, ...members } });
 
+// The chains that GGUF files have names for (models/tok_pre.c), and the names.
+const digits = { type: "Digits", individual_digits: true };
+const gpt2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+const bailing = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
+const seed = `${contraction}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
+const bloom = " ?[^(\\s|.,!?…。，、।۔،)]+";
+const asian = "[一-龥ࠀ-一가-\ud7ff]+";
+const cased_letters = (() => {
+  const escaped = 
+    "A-Za-z\\x{b5}\\x{c0}-\\x{d6}\\x{d8}-\\x{f6}\\x{f8}-\\x{1ba}\\x{1bc}-\\x{1bf}\\x{1c4}-\\x{293}\\x{295}-\\x{2af}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37b}-\\x{37d}\\x{37f}\\x{386}\\x{388}-\\x{38a}\\x{38c}\\x{38e}-\\x{3a1}\\x{3a3}-\\x{3f5}\\x{3f7}-\\x{481}\\x{48a}-\\x{52f}\\x{531}-\\x{556}\\x{10a0}-\\x{10c5}\\x{13a0}-\\x{13f5}\\x{13f8}-\\x{13fd}\\x{1c90}-\\x{1cba}\\x{1cbd}-\\x{1cbf}\\x{1d00}-\\x{1d2b}\\x{1d6b}-\\x{1d77}\\x{1d79}-\\x{1d9a}\\x{1e00}-\\x{1f15}\\x{1f18}-\\x{1f1d}\\x{1f20}-\\x{1f45}\\x{1f48}-\\x{1f4d}\\x{1f50}-\\x{1f57}\\x{1f59}\\x{1f5b}\\x{1f5d}\\x{1f5f}-\\x{1f7d}\\x{1f80}-\\x{1fb4}\\x{1fb6}-\\x{1fbc}\\x{1fbe}\\x{1fc2}-\\x{1fc4}\\x{1fc6}-\\x{1fcc}\\x{1fd0}-\\x{1fd3}\\x{1fd6}-\\x{1fdb}\\x{1fe0}-\\x{1fec}\\x{1ff2}-\\x{1ff4}\\x{1ff6}-\\x{1ffc}\\x{2102}\\x{2107}\\x{210a}-\\x{2113}\\x{2115}\\x{2119}-\\x{211d}\\x{2124}\\x{2126}\\x{2128}\\x{212a}-\\x{212d}\\x{212f}-\\x{2134}\\x{2139}\\x{213c}-\\x{213f}\\x{2145}-\\x{2149}\\x{214e}\\x{2183}\\x{2184}\\x{2c00}-\\x{2c7b}\\x{2c7e}-\\x{2ce4}\\x{2ceb}-\\x{2cee}\\x{2cf2}\\x{2cf3}\\x{a640}-\\x{a66d}\\x{a680}-\\x{a69b}\\x{a722}-\\x{a76f}\\x{a771}-\\x{a787}\\x{a78b}-\\x{a78e}\\x{ab70}-\\x{abbf}\\x{fb00}-\\x{fb06}\\x{fb13}-\\x{fb17}\\x{ff21}-\\x{ff3a}\\x{ff41}-\\x{ff5a}\\x{10400}-\\x{1044f}\\x{104b0}-\\x{104d3}\\x{104d8}-\\x{104fb}\\x{10c80}-\\x{10cb2}\\x{10cc0}-\\x{10cf2}\\x{118a0}-\\x{118df}\\x{1e900}-\\x{1e943}";
+  return "\\s?[" + escaped.replace(/\\x\{([0-9a-f]+)\}/g, (_, hex) => String.fromCodePoint(parseInt(hex, 16))) + "]+";
+})();
+const signs = "\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+";
+const onPre = (names, steps, model = {}) => ({ ...onBytes(`named ${names[0]}`, cuts(...steps), {}), model, pre: names });
+const named = [
+  onPre(["llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"], [regex(llama3), bytes()], { ignore_merges: true }),
+  onPre(["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"], [regex(llama3), bytes()]),
+  onPre(["gpt-2", "phi-2", "mpt", "olmo", "jais", "gigachat", "a.x-4.0", "mellum", "exaone4", "trillion", "granite-docling"], [bytes(true)]),
+  onPre(["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"], [digits, bytes(true)]),
+  onPre(["qwen2", "deepseek-r1-qwen", "megrez", "kormo", "f2llmv2", "hunyuan", "grok-2", "stablelm2"], [regex(qwen2), bytes()]),
+  onPre(["qwen35"], [regex(marks), bytes()]),
+  onPre(["tekken"], [regex(tekken), bytes()], { ignore_merges: true }),
+  onPre(["gpt-4o", "llama4", "kanana2", "minimax-m2"], [regex(gpt4o), bytes()]),
+  onPre(["deepseek-llm"], [regex("[\\r\\n]"), regex(cased_letters), regex(signs), regex("\\s+$"), regex(asian), digits, bytes()]),
+  onPre(["deepseek-coder"], [regex("[\\r\\n]"), regex("\\s?\\p{L}+"), regex("\\s?\\p{P}+"), regex(asian), digits, bytes()]),
+  onPre(["deepseek-v3", "hunyuan-dense"], [regex("\\p{N}{1,3}"), regex(han), regex(deepseek3), bytes()]),
+  onPre(["falcon"], [{ type: "Punctuation", behavior: "Contiguous" }, regex(gpt2), regex("[0-9][0-9][0-9]"), bytes()]),
+  onPre(["bailingmoe", "bailingmoe2", "llada-moe"], [regex(bailing), bytes()]),
+  onPre(["seed-coder"], [regex(seed), bytes()]),
+  onPre(["bloom", "poro-chat", "gpt3-finnish"], [regex(bloom), bytes()]),
+  onPre(["viking"], [regex(bloom), digits, bytes()]),
+  onPre(["superbpe"], [{ type: "Digits", individual_digits: false }, regex("(?=(\\d{3})+(?!\\d))"), bytes()]),
+];
+
 const variants = [
   onBytes("gpt2", bytes(true)),
   onBytes("gpt2, space in front", bytes(true, true)),
@@ -207,6 +241,7 @@ const variants = [
   onBlanks("blanks in steps", { normalizer: norms(replaceBlank, { type: "NFC" }, prependBlank), decoder: blankDecoder(strip) }),
   onBlanks("unknown together", { normalizer: norms(prependBlank, replaceBlank), decoder: blankDecoder(strip) }, { byte_fallback: false }),
   onBlanks("unknown apart", { normalizer: norms(prependBlank, replaceBlank), decoder: blankDecoder(strip) }, { byte_fallback: false, fuse_unk: false }),
+  ...named,
 ];
 
 // ---- strings ----
