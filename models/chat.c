@@ -179,8 +179,12 @@ static enum status tokenize(const struct chat *c, const struct jinja_text *t, in
     *n = 0;
     if (!*ids)
         return E_NOMEM;
-    enum status s = tokenizer_encode_marked(c->t, t->text, t->bytes, true, t->trusted, t->n_trusted,
-                                            *ids, room, n);
+    const struct marked_text in = {.text = t->text,
+                                   .bytes = t->bytes,
+                                   .trusted = t->trusted,
+                                   .n_trusted = t->n_trusted,
+                                   .first = true};
+    enum status s = tokenizer_encode_marked(c->t, &in, *ids, room, n);
     if (s) {
         free(*ids);
         *ids = NULL;

@@ -409,13 +409,9 @@ void bpe_push(struct bpe *b, uint32_t id);
 enum status bpe_run(struct bpe *b, const struct merges *m) MUST_CHECK;
 void bpe_free(struct bpe *b);
 
-/* What tokenizer_encode_marked() is given, and how many steps it took. */
+/* tokenizer_encode_marked(), and how many steps it took. */
 struct encode_job {
-    const char *text; /* [bytes] */
-    size_t bytes;
-    const struct text_range *trusted; /* [n_trusted] */
-    size_t n_trusted;
-    bool first;
+    const struct marked_text *in;
     int32_t *ids; /* [ids_max] */
     size_t ids_max;
     size_t n; /* ids so far */

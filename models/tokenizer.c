@@ -331,29 +331,29 @@ static enum status encode_plain(struct encoder *e, const char *p, const char *en
 }
 
 /* How many bytes from `at` on are of the trusted range that holds it; *i moves up to it. */
-static size_t trusted_from(const struct encode_job *job, size_t at, size_t *i)
+static size_t trusted_from(const struct marked_text *in, size_t at, size_t *i)
 {
-    while (*i < job->n_trusted && job->trusted[*i].end <= at)
+    while (*i < in->n_trusted && in->trusted[*i].end <= at)
         ++*i;
-    bool inside = *i < job->n_trusted && job->trusted[*i].begin <= at;
-    return inside ? job->trusted[*i].end - at : 0;
+    bool inside = *i < in->n_trusted && in->trusted[*i].begin <= at;
+    return inside ? in->trusted[*i].end - at : 0;
 }
 
-static enum status encode_around(struct encoder *e, const struct encode_job *job)
+static enum status encode_around(struct encoder *e, const struct marked_text *in)
 {
-    const char *end = job->text + job->bytes;
-    const char *from = job->text; /* what was not encoded yet */
-    const char *p = job->text;
+    const char *end = in->text + in->bytes;
+    const char *from = in->text; /* what was not encoded yet */
+    const char *p = in->text;
     size_t range = 0;
     while (p < end) {
         const struct added *a = added_at(
-            &e->t->added, p, end, trusted_from(job, (size_t)(p - job->text), &range), &e->bpe.work);
-        if (!a || (a->single_word && !added_stands_alone(p, a->bytes, job->text, end))) {
+            &e->t->added, p, end, trusted_from(in, (size_t)(p - in->text), &range), &e->bpe.work);
+        if (!a || (a->single_word && !added_stands_alone(p, a->bytes, in->text, end))) {
             p += a ? a->bytes : 1;
             continue;
         }
         const char *stop = a->lstrip ? blanks_back(p, from) : p;
-        enum status s = encode_plain(e, from, stop, job->first && from == job->text);
+        enum status s = encode_plain(e, from, stop, in->first && from == in->text);
         if (s == OK)
             s = put(e, (uint32_t)a->id);
         if (s)
@@ -362,15 +362,15 @@ static enum status encode_around(struct encoder *e, const struct encode_job *job
         p = a->rstrip ? blanks_on(p, end) : p;
         from = p;
     }
-    return encode_plain(e, from, end, job->first && from == job->text);
+    return encode_plain(e, from, end, in->first && from == in->text);
 }
 
-static bool ranges_are_sound(const struct encode_job *job)
+static bool ranges_are_sound(const struct marked_text *in)
 {
     size_t at = 0;
-    for (size_t i = 0; i < job->n_trusted; i++) {
-        const struct text_range *r = &job->trusted[i];
-        if (r->begin < at || r->end < r->begin || r->end > job->bytes)
+    for (size_t i = 0; i < in->n_trusted; i++) {
+        const struct text_range *r = &in->trusted[i];
+        if (r->begin < at || r->end < r->begin || r->end > in->bytes)
             return false;
         at = r->end;
     }
@@ -379,13 +379,14 @@ static bool ranges_are_sound(const struct encode_job *job)
 
 enum status tok_encode(const struct tokenizer *t, struct encode_job *job)
 {
-    if (job->bytes == 0)
+    const struct marked_text *in = job->in;
+    if (in->bytes == 0)
         return OK;
-    if (job->bytes > TEXT_BYTES_MAX || !ranges_are_sound(job) || !utf8_valid(job->text, job->bytes))
+    if (in->bytes > TEXT_BYTES_MAX || !ranges_are_sound(in) || !utf8_valid(in->text, in->bytes))
         return E_INVALID;
     struct encoder e = {.t = t, .ids = job->ids, .ids_max = job->ids_max, .n = job->n};
     e.norm.run = &e.run;
-    enum status s = encode_around(&e, job);
+    enum status s = encode_around(&e, in);
     bpe_free(&e.bpe);
     norm_buf_free(&e.norm);
     regex_run_free(e.run);
@@ -395,18 +396,10 @@ enum status tok_encode(const struct tokenizer *t, struct encode_job *job)
     return s;
 }
 
-enum status tokenizer_encode_marked(const struct tokenizer *t, const char *text, size_t bytes,
-                                    bool first, const struct text_range *trusted, size_t n_trusted,
+enum status tokenizer_encode_marked(const struct tokenizer *t, const struct marked_text *in,
                                     int32_t *ids, size_t ids_max, size_t *n)
 {
-    struct encode_job job = {.text = text,
-                             .bytes = bytes,
-                             .trusted = trusted,
-                             .n_trusted = n_trusted,
-                             .first = first,
-                             .ids = ids,
-                             .ids_max = ids_max,
-                             .n = *n};
+    struct encode_job job = {.in = in, .ids = ids, .ids_max = ids_max, .n = *n};
     enum status s = tok_encode(t, &job);
     *n = job.n;
     return s;
@@ -415,7 +408,8 @@ enum status tokenizer_encode_marked(const struct tokenizer *t, const char *text,
 enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, bool first,
                              int32_t *ids, size_t ids_max, size_t *n)
 {
-    return tokenizer_encode_marked(t, text, bytes, first, NULL, 0, ids, ids_max, n);
+    const struct marked_text in = {.text = text, .bytes = bytes, .first = first};
+    return tokenizer_encode_marked(t, &in, ids, ids_max, n);
 }
 
 /* --- decode --- */
@@ -476,6 +470,11 @@ static size_t piece_bytes(const struct tokenizer *t, int32_t id, uint8_t out[TOK
         text += blank ? BLANK_BYTES : 1;
     }
     return n;
+}
+
+size_t tokenizer_bytes(const struct tokenizer *t, int32_t id, char out[TOKEN_TEXT_MAX])
+{
+    return piece_bytes(t, id, (uint8_t *)out);
 }
 
 size_t tokenizer_decode(const struct tokenizer *t, struct token_cursor *c, int32_t id,

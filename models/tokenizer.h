@@ -40,11 +40,18 @@ struct text_range {
     size_t end;
 };
 
+struct marked_text {
+    const char *text; /* [bytes] */
+    size_t bytes;
+    const struct text_range *trusted; /* [n_trusted] */
+    size_t n_trusted;
+    bool first;
+};
+
 /* tokenizer_encode(), but where the name of a special token, or of an added token
  * written like one (<...>), lies wholly inside one trusted range, it becomes that token
  * and cuts the text. What else is in the text is data. */
-enum status tokenizer_encode_marked(const struct tokenizer *t, const char *text, size_t bytes,
-                                    bool first, const struct text_range *trusted, size_t n_trusted,
+enum status tokenizer_encode_marked(const struct tokenizer *t, const struct marked_text *in,
                                     int32_t *ids, size_t ids_max, size_t *n) MUST_CHECK;
 
 /* Streaming decode. Bytes of an unfinished UTF-8 character wait in the cursor, so
@@ -60,6 +67,9 @@ struct token_cursor {
 enum { TOKEN_TEXT_MAX = 2048 };
 size_t tokenizer_decode(const struct tokenizer *t, struct token_cursor *c, int32_t id,
                         char out[TOKEN_TEXT_MAX]);
+/* The bytes a token stands for, perhaps a part of a character, at most TOKEN_TEXT_MAX; none of
+ * a special one. */
+size_t tokenizer_bytes(const struct tokenizer *t, int32_t id, char out[TOKEN_TEXT_MAX]);
 /* At the end of an answer: what is still held becomes one U+FFFD. */
 size_t tokenizer_flush(struct token_cursor *c, char out[TOKEN_TEXT_MAX]);
 

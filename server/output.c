@@ -15,30 +15,26 @@ struct text_chunk {
     char data[CHUNK_BYTES];
 };
 
-static_assert(CHUNK_BYTES >= 2 * TOKEN_TEXT_MAX, "a token's text fits into an empty chunk");
+static_assert((int)CHUNK_BYTES >= (int)TOKEN_TEXT_MAX, "a token's text fits into an empty chunk");
 
 /* ---- log-probabilities --------------------------------------------------------------- */
 
 /* Of a token by itself, perhaps a part of a character; a special one has its name. */
-static size_t token_text(const struct tokenizer *t, int32_t token, char out[2 * TOKEN_TEXT_MAX])
+static size_t token_text(const struct tokenizer *t, int32_t token, char out[TOKEN_TEXT_MAX])
 {
-    struct token_cursor alone = {.started = true};
     size_t n = 0;
     const char *name = tokenizer_special_text(t, token, &n);
-    if (name) {
-        memcpy(out, name, n);
-        return n;
-    }
-    n = tokenizer_decode(t, &alone, token, out);
-    memcpy(out + n, alone.held, alone.n_held);
-    return n + alone.n_held;
+    if (!name)
+        return tokenizer_bytes(t, token, out);
+    memcpy(out, name, n);
+    return n;
 }
 
 static bool set_text(struct details *d, const struct tokenizer *t, struct token_text *out,
                      int32_t token, float logprob)
 {
     struct text_chunk *c = d->chunk;
-    if (!c || CHUNK_BYTES - c->n < (size_t)2 * TOKEN_TEXT_MAX) {
+    if (!c || CHUNK_BYTES - c->n < (size_t)TOKEN_TEXT_MAX) {
         c = malloc(sizeof(*c));
         if (!c)
             return false;

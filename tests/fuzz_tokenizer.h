@@ -63,8 +63,12 @@ static inline void check_text(const struct tokenizer *t, const char *text, size_
     size_t n = 0;
     if (!id)
         abort();
-    enum status s =
-        tokenizer_encode_marked(t, text, bytes, true, trusted, trusted ? 1 : 0, id, most, &n);
+    const struct marked_text in = {.text = text,
+                                   .bytes = bytes,
+                                   .trusted = trusted,
+                                   .n_trusted = trusted ? 1 : 0,
+                                   .first = true};
+    enum status s = tokenizer_encode_marked(t, &in, id, most, &n);
     if ((s == OK) != utf8_valid(text, bytes) || n > most)
         abort();
     for (size_t i = 0; i < n; i++) {

@@ -245,10 +245,34 @@ static void every_cut_of_every_format(void **state)
     free(json);
 }
 
+/* A token that is a part of a character is told by its bytes, not by what stands for them in
+ * text; a special one by its name. */
+static void details_have_the_bytes(void **state)
+{
+    (void)state;
+    char *json = byte_level_json(NULL, 0, NO_PATTERN);
+    struct tokenizer *t = must_make(json);
+    struct details d = {.room = 0};
+    int32_t special = tokenizer_special(t, "<s>");
+    for (int32_t id = 0; id < 256; id++)
+        assert_true(details_add(&d, t, id, NULL));
+    assert_true(special >= 256 && details_add(&d, t, special, NULL));
+    for (int32_t id = 0; id < 256; id++) {
+        assert_int_equal(d.list.at[id].drawn.bytes, 1);
+        assert_int_equal((uint8_t)d.list.at[id].drawn.text[0], id);
+    }
+    assert_int_equal(d.list.at[256].drawn.bytes, 3);
+    assert_memory_equal(d.list.at[256].drawn.text, "<s>", 3);
+    details_free(&d);
+    tokenizer_close(t);
+    free(json);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_cut_of_every_format, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(details_have_the_bytes, make_folder, remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

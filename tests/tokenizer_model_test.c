@@ -110,7 +110,8 @@ static void expect(const struct tokenizer *t, const char *text, const char *want
     int32_t id[64];
     size_t n = 0;
     char got[256] = "";
-    assert_int_equal(tokenizer_encode_marked(t, text, all.end, true, &all, 1, id, 64, &n), OK);
+    const struct marked_text in = {text, all.end, &all, 1, true};
+    assert_int_equal(tokenizer_encode_marked(t, &in, id, 64, &n), OK);
     for (size_t i = 0; i < n; i++)
         (void)snprintf(got + strlen(got), sizeof(got) - strlen(got), i ? " %d" : "%d", id[i]);
     assert_string_equal(got, want);

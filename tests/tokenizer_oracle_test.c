@@ -62,8 +62,8 @@ static struct ids encode_trusting(const struct tokenizer *t, const char *text)
     size_t most = tokenizer_bound(t, all.end);
     struct ids r = {.id = malloc(most * sizeof(*r.id))};
     assert_non_null(r.id);
-    assert_int_equal(tokenizer_encode_marked(t, text, all.end, true, &all, 1, r.id, most, &r.n),
-                     OK);
+    const struct marked_text in = {text, all.end, &all, 1, true};
+    assert_int_equal(tokenizer_encode_marked(t, &in, r.id, most, &r.n), OK);
     return r;
 }
 

@@ -62,7 +62,8 @@ static struct ids encode_parsing(const struct tokenizer *t, const char *text, si
     struct ids r = {.id = malloc(most * sizeof(*r.id))};
     assert_non_null(r.id);
     r.id[r.n++] = tokenizer_bos(t);
-    assert_int_equal(tokenizer_encode_marked(t, text, bytes, true, &all, 1, r.id, most, &r.n), OK);
+    const struct marked_text in = {text, bytes, &all, 1, true};
+    assert_int_equal(tokenizer_encode_marked(t, &in, r.id, most, &r.n), OK);
     return r;
 }
 
@@ -526,8 +527,8 @@ static void added_tokens(void **state)
         size_t n = 0;
         char got[256] = "";
         size_t bytes = read_marked(added_cases[i].text, text, range, &n_range);
-        assert_int_equal(tokenizer_encode_marked(t, text, bytes, true, range, n_range, id, 64, &n),
-                         OK);
+        const struct marked_text in = {text, bytes, range, n_range, true};
+        assert_int_equal(tokenizer_encode_marked(t, &in, id, 64, &n), OK);
         for (size_t k = 0; k < n; k++)
             (void)snprintf(got + strlen(got), sizeof(got) - strlen(got),
                            id[k] < 256 ? "%s%c" : "%s%d", k ? " " : "", id[k]);
@@ -547,9 +548,10 @@ static void unsound_ranges(void **state)
     struct tokenizer *t = must_make(json);
     int32_t id[8];
     size_t n = 0;
-    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-        assert_int_equal(tokenizer_encode_marked(t, "<s>", 3, true, bad[i], 2, id, 8, &n),
-                         E_INVALID);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        const struct marked_text in = {"<s>", 3, bad[i], 2, true};
+        assert_int_equal(tokenizer_encode_marked(t, &in, id, 8, &n), E_INVALID);
+    }
     tokenizer_close(t);
     free(json);
 }
@@ -573,9 +575,8 @@ static uint64_t work_of(const struct tokenizer *t, const char *fill, size_t byte
     bytes -= bytes % n;
     for (size_t i = 0; i < bytes; i++)
         text[i] = fill[i % n];
-    struct encode_job job = {.text = text, .bytes = bytes, .first = true};
-    job.ids = id;
-    job.ids_max = most;
+    const struct marked_text in = {.text = text, .bytes = bytes, .first = true};
+    struct encode_job job = {.in = &in, .ids = id, .ids_max = most};
     assert_int_equal(tok_encode(t, &job), OK);
     free(text);
     free(id);

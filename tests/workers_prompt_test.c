@@ -80,8 +80,8 @@ static void documented_texts(void **state)
         size_t bytes = strlen(rows[i].text);
         const struct text_range all = {.begin = 0, .end = bytes};
         ask(&got, t, rows[i].template, rows[i].body);
-        assert_int_equal(
-            tokenizer_encode_marked(t, rows[i].text, bytes, true, &all, 1, want, IDS_MAX, &n), OK);
+        const struct marked_text in = {rows[i].text, bytes, &all, 1, true};
+        assert_int_equal(tokenizer_encode_marked(t, &in, want, IDS_MAX, &n), OK);
         if (got.n != n || memcmp(got.ids, want, n * sizeof(*want)) != 0)
             fail_msg("%s, %s: %zu ids, not the %zu of %s", rows[i].template, rows[i].body, got.n, n,
                      rows[i].text);
