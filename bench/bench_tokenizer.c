@@ -6,14 +6,15 @@
 #include <time.h>
 
 /* What text costs: milliseconds of processor time to encode one and two MiB of each kind, the best
- * of three runs, and how often the doubled text took the time of the single one. As CSV on stdout.
+ * of nine runs that take turns, and how often the doubled text took the time of the single one. As
+ * CSV on stdout.
  *
  * usage: bench_tokenizer [--pre NAME] MODEL...   (folders, or .gguf files)
  *
  * With --pre, text is cut as GGUF's tokenizer.ggml.pre of that name says, whatever the model's own
  * way is: "tekken" and "deepseek-v3" run in PCRE2. */
 
-enum { TEXT_BYTES = 1 << 20, RUNS = 3, ERR_BYTES = 256 };
+enum { TEXT_BYTES = 1 << 20, RUNS = 9, ERR_BYTES = 256 };
 
 static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 static const char lower[] = "abcdefghijklmnopqrstuvwxyz";
@@ -88,46 +89,60 @@ static double cpu_ms(void)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-/* Milliseconds; *n_ids is what came out. */
-static double encode_ms(const struct tokenizer *t, const char *text, size_t bytes, int32_t *ids,
-                        size_t *n_ids)
+/* One text, and the least time that it took so far. */
+struct timing {
+    char *text; /* [bytes] */
+    size_t bytes;
+    size_t n_ids;
+    double ms;
+};
+
+static void encode_once(struct timing *m, const struct tokenizer *t, int32_t *ids)
 {
-    double best = 0;
-    for (int run = 0; run < RUNS; run++) {
-        double start = cpu_ms();
-        *n_ids = 0;
-        enum status s =
-            tokenizer_encode(t, text, bytes, true, ids, tokenizer_bound(t, bytes), n_ids);
-        double ms = cpu_ms() - start;
-        if (s) {
-            fprintf(stderr, "bench_tokenizer: %s\n", status_text(s));
-            exit(1);
-        }
-        if (run == 0 || ms < best)
-            best = ms;
+    double start = cpu_ms();
+    size_t n = 0;
+    enum status s =
+        tokenizer_encode(t, m->text, m->bytes, true, ids, tokenizer_bound(t, m->bytes), &n);
+    double ms = cpu_ms() - start;
+    if (s) {
+        fprintf(stderr, "bench_tokenizer: %s\n", status_text(s));
+        exit(1);
     }
-    return best;
+    if (m->n_ids == 0 || ms < m->ms)
+        m->ms = ms;
+    m->n_ids = n;
+}
+
+static struct timing timing_of(const struct kind *k, size_t bytes)
+{
+    struct timing m = {.text = malloc(bytes), .bytes = bytes};
+    if (!m.text) {
+        fprintf(stderr, "bench_tokenizer: %s\n", status_text(E_NOMEM));
+        exit(1);
+    }
+    fill(m.text, bytes, k);
+    return m;
 }
 
 static void measure(const struct tokenizer *t, const char *name, const struct kind *k)
 {
     size_t n = k->pattern ? strlen(k->pattern) : 1;
     size_t once = TEXT_BYTES - TEXT_BYTES % n; /* whole characters */
-    char *text = malloc(2 * once);
+    struct timing one = timing_of(k, once);
+    struct timing two = timing_of(k, 2 * once);
     int32_t *ids = malloc(tokenizer_bound(t, 2 * once) * sizeof(*ids));
-    size_t n_ids;
-    size_t n_twice;
-    if (!text || !ids) {
+    if (!ids) {
         fprintf(stderr, "bench_tokenizer: %s\n", status_text(E_NOMEM));
         exit(1);
     }
-    fill(text, once, k);
-    double one = encode_ms(t, text, once, ids, &n_ids);
-    fill(text, 2 * once, k);
-    double two = encode_ms(t, text, 2 * once, ids, &n_twice);
-    printf("%s,%s,%zu,%zu,%.1f,%.1f,%.2f,%.1f\n", name, k->name, once, n_ids, one, two, two / one,
-           (double)once / one / 1e3);
-    free(text);
+    for (int run = 0; run < RUNS; run++) {
+        encode_once(&one, t, ids);
+        encode_once(&two, t, ids);
+    }
+    printf("%s,%s,%zu,%zu,%.1f,%.1f,%.2f,%.1f\n", name, k->name, once, one.n_ids, one.ms, two.ms,
+           two.ms / one.ms, (double)once / one.ms / 1e3);
+    free(one.text);
+    free(two.text);
     free(ids);
 }
 

@@ -27,7 +27,6 @@ enum { BPE_CAP_MIN = 64, HEAP_WAYS = 4, WINDOW = 2048, OVERLAP = 8 };
 void bpe_free(struct bpe *b)
 {
     free(b->source);
-    free(b->out);
     free(b->sym);
     free(b->heap);
     *b = (struct bpe){.work = b->work, .window = b->window};
@@ -43,10 +42,8 @@ enum status bpe_begin(struct bpe *b, size_t n)
         return E_INVALID;
     size_t cap = n < BPE_CAP_MIN ? BPE_CAP_MIN : n + n / 4;
     free(b->source);
-    free(b->out);
     b->source = malloc(cap * sizeof(*b->source));
-    b->out = malloc(cap * sizeof(*b->out));
-    b->cap = b->source && b->out ? cap : 0;
+    b->cap = b->source ? cap : 0;
     return b->cap ? OK : E_NOMEM;
 }
 
@@ -188,16 +185,22 @@ static uint32_t give_out(struct bpe *b, size_t n, size_t keep)
 {
     uint32_t at = 0;
     while (at != BPE_END && at + span_of(b, at, n) <= keep) {
-        b->out[b->n_out++] = b->sym[at].id;
+        /* More than there is room for may be less when windows are wider. */
+        if (b->n_out < b->out_max)
+            b->out[b->n_out] = (int32_t)b->sym[at].id;
+        b->n_out++;
         at = b->sym[at].next;
     }
     return at;
 }
 
-enum status bpe_run(struct bpe *b, const struct merges *m)
+enum status bpe_run(struct bpe *b, const struct merges *m, int32_t *out, size_t out_max)
 {
     struct start now = {.span = 0};
     size_t width = b->window ? b->window : WINDOW;
+    b->out = out;
+    b->out_max = out_max;
+    b->n_out = 0;
     while (now.from < b->n) {
         size_t left = b->n - now.from;
         size_t n = width < left ? width : left;
@@ -218,5 +221,5 @@ enum status bpe_run(struct bpe *b, const struct merges *m)
         b->n_out = 0;
         width *= 2;
     }
-    return OK;
+    return b->n_out > out_max ? E_INVALID : OK;
 }

@@ -388,9 +388,10 @@ struct symbol {
 /* Memory grows and stays until bpe_free(); zero-initialised. */
 struct bpe {
     uint32_t *source; /* [cap] the word's symbols, n of them */
-    uint32_t *out;    /* [cap] n_out of them are what bpe_run() left */
     size_t cap;
     size_t n;
+    int32_t *out; /* [out_max] the caller's; n_out of them are what bpe_run() left */
+    size_t out_max;
     size_t n_out;
     struct symbol *sym; /* [sym_cap] of one window */
     uint64_t *heap;     /* [2 * sym_cap] rank << 32 | position, smallest first */
@@ -405,8 +406,9 @@ struct bpe {
 /* Empties it and makes room for n symbols. */
 enum status bpe_begin(struct bpe *b, size_t n) MUST_CHECK;
 void bpe_push(struct bpe *b, uint32_t id);
-/* Merges until nothing does: out, n_out. E_NOMEM. */
-enum status bpe_run(struct bpe *b, const struct merges *m) MUST_CHECK;
+/* Merges until nothing does, into out; b->n_out is how many. E_NOMEM; E_INVALID: more than
+ * out_max. */
+enum status bpe_run(struct bpe *b, const struct merges *m, int32_t *out, size_t out_max) MUST_CHECK;
 void bpe_free(struct bpe *b);
 
 /* tokenizer_encode_marked(), and how many steps it took. */

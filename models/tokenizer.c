@@ -145,10 +145,8 @@ static enum status put(struct encoder *e, uint32_t id)
 
 static enum status finish_word(struct encoder *e)
 {
-    struct bpe *b = &e->bpe;
-    enum status s = bpe_run(b, &e->t->merges);
-    for (size_t i = 0; i < b->n_out && s == OK; i++)
-        s = put(e, b->out[i]);
+    enum status s = bpe_run(&e->bpe, &e->t->merges, e->ids + e->n, e->ids_max - e->n);
+    e->n += s == OK ? e->bpe.n_out : 0;
     return s;
 }
 
@@ -382,7 +380,8 @@ enum status tok_encode(const struct tokenizer *t, struct encode_job *job)
     const struct marked_text *in = job->in;
     if (in->bytes == 0)
         return OK;
-    if (in->bytes > TEXT_BYTES_MAX || !ranges_are_sound(in) || !utf8_valid(in->text, in->bytes))
+    if (in->bytes > TEXT_BYTES_MAX || !ranges_are_sound(in) || job->n > job->ids_max ||
+        !utf8_valid(in->text, in->bytes))
         return E_INVALID;
     struct encoder e = {.t = t, .ids = job->ids, .ids_max = job->ids_max, .n = job->n};
     e.norm.run = &e.run;

@@ -341,6 +341,7 @@ static void merges_equal_definition(void **state)
         }
         for (size_t w = 0; w < WORDS; w++) {
             uint32_t id[LENGTH];
+            int32_t out[LENGTH];
             size_t n = 1 + next_random(&seed) % LENGTH;
             b.window = windows[w % ARRAY_LEN(windows)];
             assert_int_equal(bpe_begin(&b, n), OK);
@@ -348,10 +349,11 @@ static void merges_equal_definition(void **state)
                 id[i] = next_random(&seed) % LETTERS;
                 bpe_push(&b, id[i]);
             }
-            assert_int_equal(bpe_run(&b, &m), OK);
+            assert_int_equal(bpe_run(&b, &m, out, LENGTH), OK);
             n = merge_slowly(&m, id, n);
             assert_int_equal(b.n_out, n);
-            assert_memory_equal(b.out, id, n * sizeof(*id));
+            assert_memory_equal(out, id, n * sizeof(*id));
+            assert_int_equal(bpe_run(&b, &m, out, n - 1), E_INVALID);
         }
         merges_free(&m);
     }
