@@ -96,6 +96,20 @@ double cost_prompt(const struct cost *c, int64_t position, int64_t n_left)
     return (double)n_left * cost_read(c, position + n_left / 2);
 }
 
+/* A step is that long at least, where there are rows for it; then its fixed part is one in so many.
+ */
+#define ALONE_NS    100e6
+#define ALONE_PARTS 16
+
+int32_t cost_rows(const struct cost *c)
+{
+    double each_ns = cost_read(c, 0);
+    double ns = fmax(ALONE_NS, ALONE_PARTS * c->value[0]);
+    if (c->n < COST_KNOWN || ns >= each_ns * INT32_MAX)
+        return INT32_MAX;
+    return ns > each_ns ? (int32_t)(ns / each_ns) : 1;
+}
+
 /* Tokens of an answer, as long as none has made room for another. */
 #define ANSWER_GUESS 128
 

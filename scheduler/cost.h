@@ -33,10 +33,19 @@ double cost_read(const struct cost *c, int64_t position);
 /* n_left tokens of a prompt from position on, in steps of their own or of others. */
 double cost_prompt(const struct cost *c, int64_t position, int64_t n_left);
 
+/* Rows of prompts that a step is given where nobody decodes: enough that its fixed part is small
+ * beside them, and no more than whoever comes meanwhile can wait for. INT32_MAX: as many as fit. */
+int32_t cost_rows(const struct cost *c);
+
 /* How much longer a step may take for each short prompt that is being read in it, and for
  * all long ones together, while others decode. */
 #define COST_STRETCH 0.4
 enum { COST_STRETCHES_MAX = 10 };
+/* What of each such step is saved for short prompts, and how much of it one may use at once: so
+ * many steps, or what nobody feels. */
+#define COST_SAVED       0.8
+#define COST_SAVED_STEPS 4.0
+#define COST_SAVED_NS    10e6
 
 /* From now to the first token of a request that comes now, with n_left prompt tokens to
  * compute. */

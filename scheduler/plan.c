@@ -422,6 +422,11 @@ void plan_measure(struct plan *p, uint64_t step_ns)
     cost_learn(&p->cost, &oldest(p)->shape, step_ns);
 }
 
+struct cost *plan_cost(struct plan *p)
+{
+    return &p->cost;
+}
+
 void plan_settle(struct plan *p, const struct picked *picked)
 {
     struct step *s = oldest(p);

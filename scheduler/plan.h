@@ -17,6 +17,7 @@
  * or one after the other: plan_step(N), N runs, plan_commit(N). */
 
 struct plan;
+struct cost;
 
 /* info must outlive the plan. */
 enum status plan_open(struct plan **out, const struct model_info *info,
@@ -38,6 +39,8 @@ int32_t plan_step(struct plan *p, uint64_t now, struct model_batch *b);
 /* What the oldest step took: rows and chunks of the next follow from it, and what is
  * predicted, never a token. Before the commit; without it nothing is known of cost. */
 void plan_measure(struct plan *p, uint64_t step_ns);
+/* What is known of it; may be taught before the first step. */
+struct cost *plan_cost(struct plan *p);
 /* The oldest step is back, picked: one per pick. Brings the batch made after it up to date;
  * needed before that one starts. */
 void plan_settle(struct plan *p, const struct picked *picked);

@@ -33,8 +33,9 @@ struct plan {
     uint64_t slo_ns; /* of requests that bring none */
     struct due due;
     struct cost cost;
-    double guessed; /* mean time to the first token as guessed, */
-    double became;  /* and as it became */
+    double saved_ns; /* by which short prompts may make a step longer, beside their part */
+    double guessed;  /* mean time to the first token as guessed, */
+    double became;   /* and as it became */
     struct sched_stats stats;
     int32_t n_leaves; /* averaged in stats.leave_ns */
     uint64_t left_ns; /* when somebody last left a queue that was not empty, or 0 */

@@ -1,14 +1,18 @@
 #include "scheduler/plan_priv.h"
 
 #include <assert.h>
+#include <math.h>
 
 /* Who gets how many rows of a step.
  *
  * One row for everybody who decodes, then admissions as far as rows and blocks allow, then
  * chunks of prompts. While somebody decodes, chunks may make a step longer by a part of what
  * the decodes alone cost: one part for each short prompt and one for all long ones, so that a
- * stranger's long prompt is hardly felt and many short ones do not wait in vain. A long prompt
- * gets at most half of what is left while others want rows, so short ones pass it by; what
+ * stranger's long prompt is hardly felt and many short ones do not wait in vain. Short ones have
+ * savings beside: a part of each step that decodes, as far as none has used it. Who can be
+ * finished with them is finished at once, so a prompt that comes now and then waits for one longer
+ * step and not for a dozen, and over time a step is stretched no more than by its part. A long
+ * prompt gets at most half of what is left while others want rows, so short ones pass it by; what
  * nobody else takes is its own again.
  *
  * The running list is in one order, higher priority first, then arrival. Progress: its first
@@ -184,7 +188,11 @@ static void look_at_prompts(const struct plan *p, struct demand *d, uint64_t now
 static int32_t rows_for_prompts(struct plan *p, const struct demand *d)
 {
     int32_t left = p->rows_max - p->n_rows;
-    if (p->n_rows == 0 || d->urgent || p->cost.n < COST_KNOWN)
+    if (p->n_rows == 0 && !d->urgent) {
+        int32_t rows = cost_rows(&p->cost);
+        return min32(left, rows > p->rows_free ? rows : p->rows_free);
+    }
+    if (d->urgent || p->cost.n < COST_KNOWN)
         return left;
     double each_ns = cost_read(&p->cost, d->position);
     double more_ns = (double)p->stats.decode_ns * COST_STRETCH * d->n_short;
@@ -290,18 +298,49 @@ static void grant_decodes(struct plan *p)
     p->stats.decode_ns = shape.n_draws > 0 ? (uint64_t)cost_step(&p->cost, &shape) : 0;
 }
 
+static double saved_max(const struct plan *p)
+{
+    return fmax(COST_SAVED_STEPS * (double)p->stats.decode_ns, COST_SAVED_NS);
+}
+
+/* Decodes have their rows. Their part of this step, for short prompts of this one or of later
+ * ones; where nobody decodes nothing needs to be saved. */
+static void save(struct plan *p)
+{
+    double step_ns = (double)p->stats.decode_ns;
+    bool known = p->cost.n >= COST_KNOWN && step_ns > 0;
+    p->saved_ns = known ? fmin(p->saved_ns + COST_SAVED * step_ns, saved_max(p)) : 0;
+}
+
+/* r has what every short prompt gets. With what was saved it is finished, if it can be, unless it
+ * came too long for that: the end of a long wait is no reason for a long step. */
+static void spend(struct plan *p, struct sched_req *r)
+{
+    double each_ns = cost_read(&p->cost, req_done(r));
+    p->saved_ns = fmax(0, p->saved_ns - each_ns * r->n_step);
+    int32_t rows = rows_wanted(r);
+    if (rows < 1 || each_ns * rows > p->saved_ns || p->n_rows + rows > p->rows_max ||
+        each_ns * r->n_left > saved_max(p))
+        return;
+    p->saved_ns -= each_ns * rows;
+    grant(p, r, rows);
+}
+
 static void grant_chunks(struct plan *p, int32_t top)
 {
     bool long_served = false;
     for (struct sched_req *r = first_of(p); r; r = next_of(p, r)) {
+        bool reads = rows_wanted(r) > 1;
         int32_t most = top - p->n_rows;
-        if (rows_wanted(r) > 1)
+        if (reads)
             count_hit(p, r, match(p, r));
         if (rows_wanted(r) > 0 && is_long(p, r)) {
             most = long_served ? 0 : (most + 1) / 2;
             long_served = true;
         }
         grant(p, r, min32(most, rows_wanted(r)));
+        if (reads && !r->is_long)
+            spend(p, r);
     }
     for (struct sched_req *r = first_of(p); r; r = next_of(p, r))
         grant(p, r, min32(top - p->n_rows, rows_wanted(r)));
@@ -331,6 +370,7 @@ void plan_rows(struct plan *p, uint64_t now)
     struct demand d = {0};
     p->picks_spare = 0;
     grant_decodes(p);
+    save(p);
     look_at_prompts(p, &d, now);
     d.rows_left = rows_for_prompts(p, &d);
     int32_t top = p->n_rows + d.rows_left;

@@ -2,11 +2,13 @@
 
 #include "models/model.h"
 #include "scheduler/admit.h"
+#include "scheduler/measure.h"
 #include "scheduler/plan.h"
 
 #include <assert.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -257,6 +259,41 @@ static void engine_turn(struct sched *s)
     publish(s);
 }
 
+/* -- before the first request -- */
+
+static bool somebody_came(void *arg)
+{
+    struct sched *s = arg;
+    pthread_mutex_lock(&s->mutex);
+    bool came = s->closing || !link_alone(&s->inbox);
+    pthread_mutex_unlock(&s->mutex);
+    return came;
+}
+
+/* What cannot be tried now is learned as one goes; what ails the device shows in the first
+ * request's step. */
+static void measure(struct sched *s)
+{
+    struct measured m;
+    struct cost *c = plan_cost(s->plan);
+    if (s->limits.measure_ns == 0)
+        return;
+    enum status err =
+        measure_steps(c, s->model, &s->limits, s->limits.measure_ns, somebody_came, s, &m);
+    if (err)
+        log_line(LOG_WARN, "steps could not be measured: %s", status_text(err));
+    if (c->n == 0)
+        return;
+    const struct step_shape one = {.n_draws = 1};
+    char more[64] = "";
+    if (c->n >= COST_KNOWN)
+        (void)snprintf(more, sizeof(more), ", each token of a prompt %.3f ms more",
+                       cost_read(c, 0) * 1e-6);
+    log_line(LOG_INFO, "a step takes %.2f ms%s: %d tried in %.0f ms", cost_step(c, &one) * 1e-6,
+             more, m.n_steps, (double)m.took_ns * 1e-6);
+    publish(s);
+}
+
 static void *engine_main(void *arg)
 {
     struct sched *s = arg;
@@ -264,6 +301,7 @@ static void *engine_main(void *arg)
     struct link cancels;
     link_init(&inbox);
     link_init(&cancels);
+    measure(s);
     while (take_work(s, &inbox, &cancels)) {
         accept_work(s, &inbox, &cancels);
         if (plan_has_news(s->plan))

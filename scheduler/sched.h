@@ -39,6 +39,8 @@ struct sched_options {
     uint64_t ttft_slo_ns;     /* objective of requests that bring none; 0: none */
     int32_t free_rows;        /* rows that cost the device about as much as one; 0: measured */
     int32_t long_rows;        /* more prompt tokens to compute are a long prompt; 0: chosen */
+    uint64_t
+        measure_ns; /* at most, to try out steps until the first request comes; 0: not at all */
 };
 
 struct sched_params {

@@ -185,6 +185,8 @@ static void warm_up(struct world *w)
 {
     struct sched_req *r[6];
     struct sched_params params = plain;
+    uint64_t rng = 1;
+    learn(plan_cost(w->p), &rng, 100, 1, 0);
     for (int32_t i = 0; i < 6; i++) {
         params.max_new_tokens = 10 + 20 * i;
         r[i] = add(w, &params, 50 + i, 10 + 37 * i);
@@ -209,9 +211,9 @@ static void test_chunks_beside_decodes(void **state)
         double least;
     } rows[] = {
         {"a long prompt", 1500, 1, 0, 1.5, 1.2},
-        {"two long ones together", 700, 2, 0, 1.5, 1.2},
-        {"a short one", 60, 1, 0, 1.5, 1.2},
-        {"three short ones have three parts", 60, 3, 0, 2.4, 1.8},
+        {"two long ones together, and a last row that draws", 700, 2, 0, 1.6, 1.2},
+        {"a short one is read at once", 60, 1, 0, 7, 4},
+        {"one that is too large for that", 500, 1, 0, 1.5, 1.2},
         {"a wish that needs whole steps", 1500, 1, 60 * (uint64_t)MS, 12, 4},
         {"a wish that can wait", 1500, 1, 4000 * (uint64_t)MS, 1.5, 1.2},
         {"a wish that nothing can meet", 1500, 1, 2 * (uint64_t)MS, 1.5, 1.2},
@@ -246,6 +248,70 @@ static void test_chunks_beside_decodes(void **state)
             req_close(r[k]);
         for (int32_t k = 0; k < rows[i].n_prompts; k++)
             req_close(late[k]);
+    }
+}
+
+/* Ten decodes are saved up; each prompt of 60 tokens takes about the time of five. The first is
+ * read in one step, and so are others while savings last; then it is as if there were none, until
+ * there are some again. */
+static void test_savings(void **state)
+{
+    (void)state;
+    enum { SHORTS = 12 };
+    struct world w;
+    struct sched_req *r[4];
+    struct sched_req *late[SHORTS];
+    struct sched_params params = plain;
+    int32_t steps[SHORTS] = {0};
+    world_open(&w, &machine, 4000);
+    warm_up(&w);
+    params.max_new_tokens = 1900;
+    for (int32_t k = 0; k < 4; k++)
+        r[k] = add(&w, &params, k, 20);
+    for (int32_t k = 0; k < 60; k++)
+        advance(&w);
+    params.max_new_tokens = 1;
+    for (int32_t k = 0; k < SHORTS; k++) {
+        /* The last one comes after a rest. */
+        for (int32_t rest = 0; k == SHORTS - 1 && rest < 40; rest++)
+            advance(&w);
+        late[k] = add(&w, &params, 10 + k, 60);
+        for (; late[k]->ending == SCHED_RUNNING; steps[k]++)
+            advance(&w);
+    }
+    assert_int_equal(steps[0], 1);
+    assert_int_equal(steps[SHORTS - 1], 1);
+    uint64_t spent = 0;
+    for (int32_t k = SHORTS / 2; k < SHORTS - 1; k++)
+        spent += (uint64_t)steps[k];
+    /* 60 rows of 30 us in parts of 0.4 + 0.8 of a step of about 0.45 ms. */
+    assert_in_range(spent, 3 * (SHORTS / 2 - 1), 6 * (SHORTS / 2 - 1));
+    world_close(&w);
+    for (int32_t k = 0; k < 4; k++)
+        req_close(r[k]);
+    for (int32_t k = 0; k < SHORTS; k++)
+        req_close(late[k]);
+}
+
+/* What a step may carry while nobody decodes follows from what steps cost. */
+static void test_rows_alone(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        struct cost c;
+        int32_t want;
+    } rows[] = {
+        {"nothing is known", {.n = COST_KNOWN - 1, .value = {1e6, 1e6}}, INT32_MAX},
+        {"a small model: a tenth of a second", {.n = 100, .value = {2e5, 5e4}}, 2000},
+        {"a large one: sixteen times the fixed part", {.n = 100, .value = {5e7, 1e7}}, 80},
+        {"rows cost nothing", {.n = 100, .value = {1e6, 0}}, INT32_MAX},
+        {"rows cost everything", {.n = 100, .value = {0, 1e12}}, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        int32_t got = cost_rows(&rows[i].c);
+        if (got != rows[i].want)
+            fail_msg("%s: %d rows", rows[i].name, got);
     }
 }
 
@@ -491,6 +557,8 @@ int main(void)
         cmocka_unit_test(test_cost_is_learned),
         cmocka_unit_test(test_cost_of_what_is_rare),
         cmocka_unit_test(test_chunks_beside_decodes),
+        cmocka_unit_test(test_savings),
+        cmocka_unit_test(test_rows_alone),
         cmocka_unit_test(test_free_rows),
         cmocka_unit_test(test_known_prompt_is_short),
         cmocka_unit_test(test_order),
