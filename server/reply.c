@@ -109,20 +109,23 @@ static const char *dropped_reason(const struct api_error *e)
 
 void reply_error(struct exchange *x, struct conn *c, const struct api_error *e, const char *more)
 {
-    char retry[256];
+    char lines[REPLY_HEADERS_MAX / 2];
+    char again[256] = "";
     struct buf body = {0};
     int code = x->wire->status(e);
     if (e->kind == API_BUSY || e->kind == API_NOT_READY) {
         unsigned ms = jittered(e->retry_ms ? e->retry_ms : RETRY_MS_UNKNOWN);
-        (void)snprintf(retry, sizeof(retry),
+        (void)snprintf(again, sizeof(again),
                        "Retry-After: %u\r\nretry-after-ms: %u\r\nx-should-retry: true\r\n"
                        "x-llm-d-request-dropped-reason: %s\r\n",
                        (ms + 999) / 1000, ms, dropped_reason(e));
-        more = retry;
     } else if (e->kind == API_TIMEOUT) {
         /* Its time is up: another try would have none left either. */
-        more = "x-should-retry: false\r\nx-llm-d-request-dropped-reason: deadline\r\n";
+        (void)snprintf(again, sizeof(again),
+                       "x-should-retry: false\r\nx-llm-d-request-dropped-reason: deadline\r\n");
     }
+    (void)snprintf(lines, sizeof(lines), "%s%s", again, more ? more : "");
+    more = lines;
     x->wire->error(&body, e, x->uuid);
     x->metrics->refused[e->kind]++;
     reply_whole(x, c, code, x->wire->whole_type, more, &body);

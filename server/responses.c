@@ -352,6 +352,7 @@ const struct wire wire_responses = {
     .stream_type = "text/event-stream; charset=utf-8",
     .whole_type = "application/json",
     .comments = true,
+    .tells_limits = true,
     .model_defaults = true,
     .parse = parse_response,
     .begin = response_begin,

@@ -1,21 +1,11 @@
-#include "server/stream.h"
-
-#include "server/branch.h"
-#include "server/wishes.h"
+#include "server/stream_private.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <uv.h>
 
-/* A stream has up to three holders: the connection (`conn`, until it has its answer or its
- * peer has gone), a worker thread (`working`), the scheduler (`n_running` branches, until the
- * finish of each has been read). Each lets go by itself and stream_maybe_free() frees when all
- * three have.
- *
- * Branches are read when the connection is idle, so many tokens become one write by themselves.
- *
- * HTTP errors are possible until `begun`; after it an error is an event of the stream. */
+/* A request's life, and its way down: parsed, admitted, tokenized, submitted. Large bodies and long
+ * prompts take the way through a worker thread, which nothing here waits for. */
 
 /* Larger bodies are parsed off the loop, where a long parse delays nobody else. */
 enum { PARSE_HERE_MAX = 65536 };
@@ -25,32 +15,6 @@ enum { TOKENIZE_HERE_MAX = 1024 };
 /* What the access log says of a client that did not wait. No such status exists on the
  * wire; proxies have used this number for it for long. */
 enum { CODE_CLIENT_GONE = 499 };
-
-struct stream {
-    struct stream_env *env;
-    struct stream *next;
-    struct stream *prev;
-    struct conn *conn; /* NULL: has let go */
-    uv_work_t work;
-    bool working;
-    struct served *served;
-    struct exchange x;
-    char model[MODEL_BYTES_MAX + 1]; /* named by the route; "": by the body */
-    struct buf body;                 /* a copy, for a parse off the loop */
-    struct gen_request gen;
-    enum status status; /* of the worker */
-    struct api_error err;
-    struct prompt_ids *prompt; /* [n_prompts] */
-    int32_t n_prompts;
-    struct branch *branch; /* [answer.n_choices] */
-    int32_t n_running;     /* branches that the scheduler has */
-    int32_t n_places;      /* of env->n_live */
-    struct answer answer;
-    struct buf piece;
-    uint64_t sent_ns; /* when a piece last went out */
-    bool begun;       /* the head of a stream has been given to the connection */
-    bool cut;         /* the process ends before the answer does */
-};
 
 static void branches_free(struct stream *st)
 {
@@ -68,7 +32,7 @@ static void prompts_free(struct stream *st)
     free(st->prompt);
 }
 
-static void stream_maybe_free(struct stream *st)
+void stream_maybe_free(struct stream *st)
 {
     if (st->conn || st->working || st->n_running > 0)
         return;
@@ -88,254 +52,40 @@ static void stream_maybe_free(struct stream *st)
     free(st);
 }
 
-static void cancel(struct stream *st)
+void stream_cancel(struct stream *st)
 {
     for (int32_t i = 0; st->n_running > 0 && i < st->answer.n_choices; i++)
         branch_cancel(&st->branch[i]);
 }
 
-static void on_gone(void *arg)
+void stream_on_gone(void *arg)
 {
     struct stream *st = arg;
+    /* An ending that waited for the connection to be idle would not be told again. */
+    (void)stream_read_news(st);
     st->conn = NULL;
     st->env->metrics->disconnects++;
     reply_log(&st->x, CODE_CLIENT_GONE, st->answer.prompt_tokens, st->answer.completion_tokens, 0);
-    cancel(st);
+    stream_cancel(st);
     stream_maybe_free(st);
 }
 
 /* Nothing has been sent yet. The connection lets go; what runs is cancelled. */
-static void refuse(struct stream *st)
+void stream_refuse(struct stream *st)
 {
+    char lines[LOAD_LINES_MAX];
+    stream_load_lines(st, lines);
     if (st->conn)
-        reply_error(&st->x, st->conn, &st->err, NULL);
+        reply_error(&st->x, st->conn, &st->err, lines);
     st->conn = NULL;
-    cancel(st);
+    stream_cancel(st);
     stream_maybe_free(st);
 }
 
-static void refuse_with(struct stream *st, enum api_error_kind kind)
+void stream_refuse_with(struct stream *st, enum api_error_kind kind)
 {
     api_error_set(&st->err, kind, NULL, NULL);
-    refuse(st);
-}
-
-/* -- the answer -- */
-
-/* What the scheduler has by now; true when something was new. */
-static bool read_news(struct stream *st)
-{
-    struct answer *a = &st->answer;
-    bool any = false;
-    a->completion_tokens = 0;
-    for (int32_t i = 0; i < a->n_choices; i++) {
-        struct branch *b = &st->branch[i];
-        bool ran = b->req != NULL;
-        any = branch_read(b) || any;
-        a->completion_tokens += b->output.n_seen;
-        if (!ran || b->req)
-            continue;
-        st->n_running--;
-        /* The siblings of a first answer have its prompt from it. */
-        if (a->choice[i].index % st->gen.n == 0)
-            a->cached_tokens += b->timing.n_cached;
-    }
-    return any;
-}
-
-/* Whether those that have ended have ended well; if not, st->err says how. */
-static bool all_well(struct stream *st)
-{
-    for (int32_t i = 0; i < st->answer.n_choices; i++) {
-        struct branch *b = &st->branch[i];
-        if (b->req || branch_ended_well(b, &st->err))
-            continue;
-        if (b->finish == SCHED_CANCELLED && st->cut)
-            api_error_set(&st->err, API_NOT_READY, NULL, "the server is shutting down");
-        return false;
-    }
-    return true;
-}
-
-/* A whole request has ended, however many answers it had. */
-static void count_end(const struct stream *st)
-{
-    struct model_metrics *m = &st->env->metrics->model[st->served - st->env->registry->model];
-    int32_t longest = 0;
-    for (int32_t i = 0; i < st->answer.n_choices; i++)
-        if (st->branch[i].output.n_seen > longest)
-            longest = st->branch[i].output.n_seen;
-    metrics_add(m, HIST_LONGEST, longest);
-    metrics_add(m, HIST_N, st->gen.n);
-    if (st->gen.params.max_new_tokens != TOKENS_NO_LIMIT)
-        metrics_add(m, HIST_MAX_TOKENS, st->gen.params.max_new_tokens);
-}
-
-static void log_end(const struct stream *st)
-{
-    count_end(st);
-    reply_log(&st->x, 200, st->answer.prompt_tokens, st->answer.completion_tokens,
-              st->branch[0].timing.first_ns);
-}
-
-/* What is known at this moment: at the head of a stream not more than that the first token is
- * here, at the end where the time went. */
-enum { LINES_MAX = 2 * LOAD_LINE_MAX };
-
-static void header_lines(const struct stream *st, char out[LINES_MAX])
-{
-    char load[LOAD_LINE_MAX] = "";
-    const struct sched_timing *t = st->branch ? &st->branch[0].timing : NULL;
-    uint64_t now = now_ns();
-    if (st->x.wish.load != LOAD_NONE) {
-        struct sched_stats stats;
-        sched_stats(st->served->sched, &stats);
-        wishes_load_line(load, &st->x, &stats);
-    }
-    if (t && t->first_ns)
-        (void)snprintf(out, LINES_MAX,
-                       "Server-Timing: queue;dur=%.3f, prefill;dur=%.3f, decode;dur=%.3f, "
-                       "total;dur=%.3f\r\n%s",
-                       since_ms(t->submitted_ns, t->scheduled_ns),
-                       since_ms(t->scheduled_ns, t->first_ns), since_ms(t->first_ns, t->last_ns),
-                       since_ms(st->x.arrived_ns, now), load);
-    else
-        (void)snprintf(out, LINES_MAX, "Server-Timing: %s;dur=%.3f\r\n%s", t ? "ttft" : "total",
-                       since_ms(st->x.arrived_ns, now), load);
-}
-
-/* The piece is the answer. */
-static void send_whole(struct stream *st, int32_t n_prompt, uint64_t first_ns)
-{
-    char lines[LINES_MAX];
-    header_lines(st, lines);
-    reply_whole(&st->x, st->conn, 200, st->gen.wire->whole_type, lines, &st->piece);
-    reply_log(&st->x, 200, n_prompt, st->answer.completion_tokens, first_ns);
-    st->conn = NULL;
-    stream_maybe_free(st);
-}
-
-static void respond_whole(struct stream *st)
-{
-    if (!all_well(st)) {
-        refuse(st);
-        return;
-    }
-    for (int32_t i = 0; i < st->answer.n_choices; i++)
-        (void)branch_show(&st->branch[i]);
-    st->gen.wire->whole(&st->piece, &st->gen, &st->answer);
-    if (st->piece.failed) {
-        refuse_with(st, API_ENGINE);
-        return;
-    }
-    count_end(st);
-    send_whole(st, st->answer.prompt_tokens, st->branch[0].timing.first_ns);
-}
-
-static void pump(struct stream *st);
-
-static void on_ready(void *arg)
-{
-    pump(arg);
-}
-
-static void begin(struct stream *st)
-{
-    const struct conn_source source = {.ready = on_ready, .gone = on_gone, .arg = st};
-    if (st->begun)
-        return;
-    char lines[LINES_MAX];
-    st->begun = true;
-    header_lines(st, lines);
-    reply_stream(&st->x, st->conn, st->gen.wire->stream_type, lines, &source);
-}
-
-/* What is in the piece was the last. */
-static void finish(struct stream *st)
-{
-    begin(st);
-    st->x.sent_bytes += st->piece.n;
-    conn_send(st->conn, &st->piece);
-    conn_finish(st->conn);
-    log_end(st);
-    st->conn = NULL;
-    cancel(st);
-    stream_maybe_free(st);
-}
-
-static void fail(struct stream *st)
-{
-    if (!st->begun) {
-        refuse(st);
-        return;
-    }
-    buf_clear(&st->piece);
-    st->gen.wire->stream_error(&st->piece, &st->err, st->x.uuid);
-    finish(st);
-}
-
-/* Events of everything that is new. */
-static void write_deltas(struct stream *st)
-{
-    const struct wire *w = st->gen.wire;
-    bool begun = st->begun;
-    buf_clear(&st->piece);
-    for (int32_t i = 0; i < st->answer.n_choices; i++) {
-        struct branch *b = &st->branch[i];
-        if (!branch_show(b))
-            continue;
-        st->answer.padding = padding_draw(st->env->padding);
-        if (!begun && w->begin)
-            w->begin(&st->piece, &st->gen, &st->answer);
-        begun = true;
-        w->delta(&st->piece, &st->gen, &st->answer, b->choice);
-        branch_sent(b);
-    }
-}
-
-/* The connection can take a piece: give it what there is. */
-static void pump(struct stream *st)
-{
-    if (st->begun && !conn_idle(st->conn))
-        return;
-    (void)read_news(st);
-    if (!all_well(st)) {
-        fail(st);
-        return;
-    }
-    write_deltas(st);
-    st->answer.padding = padding_draw(st->env->padding);
-    if (st->n_running == 0)
-        st->gen.wire->end(&st->piece, &st->gen, &st->answer);
-    if (st->piece.failed) {
-        api_error_set(&st->err, API_ENGINE, NULL, "out of memory");
-        fail(st);
-    } else if (st->n_running == 0) {
-        finish(st);
-    } else if (st->piece.n > 0) {
-        begin(st);
-        st->x.sent_bytes += st->piece.n;
-        conn_send(st->conn, &st->piece);
-        st->sent_ns = now_ns();
-    }
-}
-
-void stream_on_news(void *user)
-{
-    struct branch *b = user;
-    struct stream *st = b->stream;
-    b->news = true;
-    if (st->conn && st->gen.stream) {
-        pump(st);
-        return;
-    }
-    (void)read_news(st);
-    if (st->n_running > 0)
-        return;
-    if (st->conn)
-        respond_whole(st);
-    else
-        stream_maybe_free(st);
+    stream_refuse(st);
 }
 
 /* -- the way down -- */
@@ -440,11 +190,11 @@ static bool take_places(struct stream *st)
         /* Waiting would not help. */
         api_error_set(&st->err, API_BAD_FIELD, "n",
                       "The request asks for more answers than this server holds at once");
-        refuse(st);
+        stream_refuse(st);
         return false;
     }
     if (st->env->n_live > st->env->live_max + DOOR_MARGIN - more) {
-        refuse_with(st, API_BUSY);
+        stream_refuse_with(st, API_BUSY);
         return false;
     }
     st->n_places += more;
@@ -455,13 +205,13 @@ static bool take_places(struct stream *st)
 static void submit(struct stream *st)
 {
     if (!fits(st)) {
-        refuse(st);
+        stream_refuse(st);
         return;
     }
     if (!take_places(st))
         return;
     if (branches_open(st)) {
-        refuse_with(st, API_ENGINE);
+        stream_refuse_with(st, API_ENGINE);
         return;
     }
     answer_init(st);
@@ -469,14 +219,14 @@ static void submit(struct stream *st)
     for (int32_t i = 0; i < st->n_prompts && s == OK; i++)
         s = submit_prompt(st, i);
     if (s == E_AGAIN) {
-        refuse_with(st, API_BUSY);
+        stream_refuse_with(st, API_BUSY);
     } else if (s == E_INVALID) {
         /* It is short enough, so it must be this; registry_load() has warned of it. */
         api_error_set(&st->err, API_BAD_FIELD, prompt_member(&st->gen),
                       "The text holds a token that the model does not have");
-        refuse(st);
+        stream_refuse(st);
     } else if (s) {
-        refuse_with(st, API_ENGINE);
+        stream_refuse_with(st, API_ENGINE);
     }
 }
 
@@ -502,15 +252,15 @@ static bool worker_done(struct stream *st, int cancelled)
         return false;
     }
     if (st->cut) {
-        refuse_with(st, API_NOT_READY);
+        stream_refuse_with(st, API_NOT_READY);
         return false;
     }
     if (st->status == E_INVALID) {
-        refuse(st);
+        stream_refuse(st);
         return false;
     }
     if (cancelled || st->status) {
-        refuse_with(st, API_ENGINE);
+        stream_refuse_with(st, API_ENGINE);
         return false;
     }
     return true;
@@ -522,7 +272,7 @@ static void after_tokenize(uv_work_t *work, int cancelled)
     if (!worker_done(st, cancelled))
         return;
     if (st->gen.wire->tell)
-        send_whole(st, (int32_t)st->prompt->n, 0);
+        stream_send_whole(st, (int32_t)st->prompt->n, 0);
     else
         submit(st);
 }
@@ -533,7 +283,7 @@ static void start_worker(struct stream *st, uv_work_cb work, uv_after_work_cb af
     if (uv_queue_work(st->env->loop, &st->work, work, after) == 0)
         return;
     st->working = false;
-    refuse_with(st, API_ENGINE);
+    stream_refuse_with(st, API_ENGINE);
 }
 
 static void tokenize(struct stream *st)
@@ -568,7 +318,7 @@ static bool has_place(struct stream *st)
         st->err.dropped = dropped[no.reason];
     if (s == E_AGAIN)
         st->err.retry_ms = (uint32_t)(no.retry_after_ns / 1000000u);
-    refuse(st);
+    stream_refuse(st);
     return false;
 }
 
@@ -579,16 +329,16 @@ static void admit(struct stream *st)
     st->served = registry_find(st->env->registry, name);
     if (!st->served) {
         api_error_no_model(&st->err, st->x.wire, name);
-        refuse(st);
+        stream_refuse(st);
         return;
     }
     if (st->gen.reject_if_busy && st->env->n_live > st->env->seqs_max) {
-        refuse_with(st, API_BUSY);
+        stream_refuse_with(st, API_BUSY);
         return;
     }
     size_t most = (size_t)st->served->info.context_max * PROMPT_BYTES_PER_TOKEN;
     if (prompt_bytes(&st->gen) > most) {
-        refuse_with(st, API_TOO_LONG);
+        stream_refuse_with(st, API_TOO_LONG);
         return;
     }
     wishes_apply(&st->x, &st->gen, st->env->request_ms);
@@ -658,12 +408,12 @@ void stream_start(struct stream_env *env, struct conn *c, const struct exchange 
         refuse_at_door(c, x, API_BUSY);
         return;
     }
-    const struct conn_source source = {.gone = on_gone, .arg = st};
+    const struct conn_source source = {.gone = stream_on_gone, .arg = st};
     conn_watch(c, &source);
     if (r->body_bytes > PARSE_HERE_MAX) {
         buf_add(&st->body, r->body, r->body_bytes);
         if (st->body.failed)
-            refuse_with(st, API_ENGINE);
+            stream_refuse_with(st, API_ENGINE);
         else
             start_worker(st, work_parse, after_parse);
         return;
@@ -673,24 +423,10 @@ void stream_start(struct stream_env *env, struct conn *c, const struct exchange 
         admit(st);
 }
 
-void streams_keep_alive(struct stream_env *env)
-{
-    uint64_t now = now_ns();
-    for (struct stream *st = env->first; st; st = st->next) {
-        if (!st->conn || !st->begun || now - st->sent_ns < env->ping_ns ||
-            !st->gen.wire->comments || !conn_idle(st->conn))
-            continue;
-        buf_clear(&st->piece);
-        buf_text(&st->piece, ": ping\n\n");
-        conn_send(st->conn, &st->piece);
-        st->sent_ns = now;
-    }
-}
-
 void streams_cut(struct stream_env *env)
 {
     for (struct stream *st = env->first; st; st = st->next) {
         st->cut = true;
-        cancel(st);
+        stream_cancel(st);
     }
 }

@@ -198,6 +198,7 @@ struct wire {
     const char *whole_type;
     const char *id_header; /* a second header that carries our id of the request; NULL: none */
     bool comments;         /* a silent stream may hold comment lines */
+    bool tells_limits;     /* answers carry x-ratelimit- lines */
     bool model_defaults;   /* what a request leaves open is the model's generation_config */
     /* E_INVALID with err filled, or E_NOMEM. On success the caller frees the request. */
     enum status (*parse)(struct gen_request *out, const char *body, size_t bytes,

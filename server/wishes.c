@@ -88,3 +88,26 @@ void wishes_load_line(char out[LOAD_LINE_MAX], const struct exchange *x,
                        "\"num_requests_running\":%d}}\r\n",
                        used, stats->waiting, stats->running);
 }
+
+static size_t limit_of(char *out, size_t room, const char *what, int64_t limit, int64_t used,
+                       uint64_t reset_ns)
+{
+    int64_t left = used < limit ? limit - used : 0;
+    int n = snprintf(out, room,
+                     "x-ratelimit-limit-%s: %lld\r\nx-ratelimit-remaining-%s: %lld\r\n"
+                     "x-ratelimit-reset-%s: %.3fs\r\n",
+                     what, (long long)limit, what, (long long)left, what, (double)reset_ns * 1e-9);
+    return n > 0 && (size_t)n < room ? (size_t)n : 0;
+}
+
+void wishes_limit_lines(char out[LIMIT_LINES_MAX], const struct sched_options *limits,
+                        const struct sched_stats *stats)
+{
+    int64_t alive = (int64_t)stats->running + stats->waiting;
+    uint64_t empty_ns = (uint64_t)stats->waiting * stats->leave_ns;
+    size_t n = limit_of(out, LIMIT_LINES_MAX, "requests", limits->live_max, alive, empty_ns);
+    if (limits->queue_tokens_max > 0)
+        n += limit_of(out + n, LIMIT_LINES_MAX - n, "tokens", limits->queue_tokens_max,
+                      stats->waiting_tokens, stats->backlog_ns);
+    out[n] = '\0';
+}

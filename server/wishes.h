@@ -1,6 +1,7 @@
 #ifndef SERVER_WISHES_H
 #define SERVER_WISHES_H
 
+#include "scheduler/sched.h"
 #include "server/reply.h"
 
 /* What the headers of a request ask for, beside its body: how long it may take, how soon its first
@@ -18,5 +19,11 @@ void wishes_apply(const struct exchange *x, struct gen_request *r, uint64_t ms_m
 enum { LOAD_LINE_MAX = 192 };
 void wishes_load_line(char out[LOAD_LINE_MAX], const struct exchange *x,
                       const struct sched_stats *stats);
+
+/* x-ratelimit- lines, of what is limited here: requests that may be alive, and prompt tokens that
+ * may wait. Reset is when the queue will be empty, as it moves now. */
+enum { LIMIT_LINES_MAX = 384 };
+void wishes_limit_lines(char out[LIMIT_LINES_MAX], const struct sched_options *limits,
+                        const struct sched_stats *stats);
 
 #endif

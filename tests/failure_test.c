@@ -151,7 +151,7 @@ static void place_close(struct place *p)
 
 static struct model *small_model(void)
 {
-    return fake_open(256, 16, 1024, 64, 32);
+    return fake_open(256, 16, 1024, 512, 256);
 }
 
 /* Between two steps, so that the device sees it with the next one. */
