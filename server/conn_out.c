@@ -76,20 +76,25 @@ static void end_piece(struct conn *c)
         c->source.ready(c->source.arg);
 }
 
-static void on_written(uv_write_t *req, int err)
+void conn_flushed(struct conn *c)
 {
-    struct conn *c = req->data;
     c->flushing = false;
     if (c->state == CONN_CLOSED)
         return;
-    if (err)
-        conn_kill(c);
-    else if (c->tls && tls_has_out(c->tls))
+    if (c->tls && tls_has_out(c->tls))
         conn_flush(c);
     else if (c->writing)
         end_piece(c);
     else if (c->shut_wanted)
         conn_shut(c);
+}
+
+static void on_written(uv_write_t *req, int err)
+{
+    struct conn *c = req->data;
+    if (err)
+        conn_kill(c);
+    conn_flushed(c);
 }
 
 /* What the peer has not yet got, in our queue and in the kernel's. Ours alone would not do: the
@@ -104,7 +109,9 @@ size_t conn_unsent(struct conn *c)
     return queued;
 }
 
-/* libuv tries at once and calls back from the loop in any case. */
+/* Most of the time the socket takes everything at once. A write request would then cost another
+ * system call, with which libuv stops waiting for what it had not begun to wait for; so one is made
+ * only for what is left. The end is told from the loop in any case. */
 void conn_flush(struct conn *c)
 {
     if (c->flushing || c->state == CONN_CLOSED)
@@ -114,8 +121,15 @@ void conn_flush(struct conn *c)
     if (!c->writing && (!c->tls || !from))
         return;
     uv_buf_t bytes = {.base = from ? from->data : NULL, .len = from ? from->n : 0};
-    c->write.data = c;
+    int sent = bytes.len ? uv_try_write(conn_stream_of(c), &bytes, 1) : 0;
     c->flushing = true;
+    if (sent >= 0 && (size_t)sent == bytes.len) {
+        conn_set_flushed(c);
+        return;
+    }
+    bytes.base += sent > 0 ? sent : 0;
+    bytes.len -= sent > 0 ? (size_t)sent : 0;
+    c->write.data = c;
     if (uv_write(&c->write, conn_stream_of(c), &bytes, 1, on_written)) {
         c->flushing = false;
         conn_kill(c);

@@ -63,7 +63,8 @@ struct conn {
     struct tls *tls;   /* NULL: none */
     struct peer *peer; /* NULL: not counted */
     char address[CONN_ADDRESS_MAX];
-    struct link link; /* in set->wait[waits_for] */
+    struct link link;    /* in set->wait[waits_for] */
+    struct link flushed; /* in set->flushed, when the socket has taken everything at once */
     enum conn_wait waits_for;
     enum conn_state state;
     enum answer_state answer;
@@ -119,6 +120,10 @@ struct conn_set {
     uv_idle_t next_turn;
     bool next_turn_open;
     int reserve_fd;      /* given up when there are no descriptors; -1 when it has been */
+    struct link flushed; /* connections to be told so at the end of this turn */
+    uv_check_t turn_end;
+    uv_idle_t turn_more; /* keeps the loop from waiting while somebody is there */
+    int32_t n_turn_open; /* of these two handles */
     uint64_t n_refused;  /* since the last line about it */
     uint64_t refused_ms; /* when that was */
     void (*on_empty)(void *arg);
@@ -151,10 +156,12 @@ void conn_put_whole(struct conn *c, const struct http_reply *reply, const struct
 void conn_send_continue(struct conn *c);
 void conn_flush(struct conn *c);    /* gives the socket what waits for it */
 void conn_shut(struct conn *c);     /* ends our side once that has been taken */
+void conn_flushed(struct conn *c);  /* the socket has taken that, as the set was told */
 size_t conn_unsent(struct conn *c); /* bytes the peer has not got */
 
 /* conn_set.c, for a connection */
 void conn_set_wait(struct conn *c, enum conn_wait what); /* from now on */
+void conn_set_flushed(struct conn *c);                   /* conn_flushed() later in this turn */
 void conn_set_drop(struct conn *c);                      /* frees it: its handle is closed */
 
 #endif

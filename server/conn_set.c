@@ -58,7 +58,8 @@ static void give_reserve(struct conn_set *s)
 
 static void check_empty(struct conn_set *s)
 {
-    bool open = s->n_conns || s->timer_open || s->spare_open || s->widest_open || s->next_turn_open;
+    bool open = s->n_conns || s->timer_open || s->spare_open || s->widest_open ||
+                s->next_turn_open || s->n_turn_open;
     if (!s->closing || open || !s->on_empty)
         return;
     void (*on_empty)(void *arg) = s->on_empty;
@@ -70,6 +71,7 @@ void conn_set_drop(struct conn *c)
 {
     struct conn_set *s = c->set;
     link_remove(&c->link);
+    link_remove(&c->flushed);
     peers_drop(c->peer);
     free(c);
     s->n_conns--;
@@ -89,6 +91,13 @@ static void on_next_turn_closed(uv_handle_t *handle)
 {
     struct conn_set *s = handle->data;
     s->next_turn_open = false;
+    check_empty(s);
+}
+
+static void on_turn_closed(uv_handle_t *handle)
+{
+    struct conn_set *s = handle->data;
+    s->n_turn_open--;
     check_empty(s);
 }
 
@@ -136,6 +145,8 @@ void conn_set_close(struct conn_set *s, void (*on_empty)(void *arg), void *arg)
         }
     give_reserve(s);
     s->n_late = 0;
+    uv_close((uv_handle_t *)&s->turn_end, on_turn_closed);
+    uv_close((uv_handle_t *)&s->turn_more, on_turn_closed);
     uv_close((uv_handle_t *)&s->next_turn, on_next_turn_closed);
     uv_close((uv_handle_t *)&s->timer, on_timer_closed);
 }
@@ -149,6 +160,7 @@ void conn_set_free(struct conn_set *s)
     assert(!s->spare_open);
     assert(!s->widest_open);
     assert(!s->next_turn_open);
+    assert(s->n_turn_open == 0);
     peers_close(s->peers);
     free(s);
 }
@@ -156,6 +168,50 @@ void conn_set_free(struct conn_set *s)
 int32_t conn_set_count(const struct conn_set *s)
 {
     return s->n_conns;
+}
+
+/* -- the end of a turn -- */
+
+static void on_turn_more(uv_idle_t *idle)
+{
+    (void)idle;
+}
+
+/* Who is told may send at once and is told again in the next turn. */
+static void on_turn_end(uv_check_t *check)
+{
+    struct conn_set *s = check->data;
+    struct link now;
+    link_init(&now);
+    link_move_all(&s->flushed, &now);
+    while (!link_alone(&now)) {
+        struct conn *c = CONTAINER_OF(now.next, struct conn, flushed);
+        link_remove(&c->flushed);
+        conn_flushed(c);
+    }
+    if (link_alone(&s->flushed))
+        uv_idle_stop(&s->turn_more);
+}
+
+void conn_set_flushed(struct conn *c)
+{
+    struct conn_set *s = c->set;
+    if (link_alone(&s->flushed))
+        uv_idle_start(&s->turn_more, on_turn_more);
+    link_before(&s->flushed, &c->flushed);
+}
+
+static bool open_turn(struct conn_set *s)
+{
+    if (uv_check_init(s->loop, &s->turn_end) || uv_idle_init(s->loop, &s->turn_more))
+        return false;
+    s->turn_end.data = s;
+    s->turn_more.data = s;
+    s->n_turn_open = 2;
+    /* What only tells the end of writes keeps no loop alive. */
+    (void)uv_check_start(&s->turn_end, on_turn_end);
+    uv_unref((uv_handle_t *)&s->turn_end);
+    return true;
 }
 
 /* -- the clock -- */
@@ -252,7 +308,8 @@ enum status conn_set_open(struct conn_set **out, struct uv_loop_s *loop,
     s->wait_ms[WAIT_WRITE] = limits->write_ms_max;
     s->wait_ms[WAIT_LINGER] = LINGER_MS;
     s->tick_ms = tick_for(s->wait_ms);
-    if (uv_idle_init(loop, &s->next_turn) || uv_timer_init(loop, &s->timer)) {
+    link_init(&s->flushed);
+    if (uv_idle_init(loop, &s->next_turn) || uv_timer_init(loop, &s->timer) || !open_turn(s)) {
         give_reserve(s);
         peers_close(s->peers);
         free(s);
@@ -351,6 +408,7 @@ static struct conn *conn_new(struct conn_set *s, const uv_stream_t *listener)
     c->io.handle.data = c;
     c->set = s;
     link_init(&c->link);
+    link_init(&c->flushed);
     return c;
 }
 

@@ -189,7 +189,8 @@ void prompt_params(struct sched_params *p, const struct served *m, const struct 
         how->min_p = info->min_p;
     if (model_defaults && p->max_new_tokens == TOKENS_NO_LIMIT && info->answer_max > 0)
         p->max_new_tokens = info->answer_max;
-    if (!r->seed_given)
+    /* Where nothing is drawn at random none is needed. */
+    if (!r->seed_given && how->temperature > 0)
         how->seed = random_u64();
     p->stop_token = r->stop_tokens.id;
     p->n_stop_tokens = r->stop_tokens.n;

@@ -90,14 +90,28 @@ void stream_refuse_with(struct stream *st, enum api_error_kind kind)
 
 /* -- the way down -- */
 
+/* The prefix and the first 24 digits of the request's own id: as good as others at random, and
+ * whoever has one finds the other. */
+static void name_after_request(char id[WIRE_ID_MAX], const char *prefix, const char *uuid)
+{
+    enum { DIGITS = 24 };
+    int n = snprintf(id, WIRE_ID_MAX, "%s", prefix);
+    for (int digits = 0; digits < DIGITS && *uuid && n < WIRE_ID_MAX - 1; uuid++) {
+        if (*uuid == '-')
+            continue;
+        id[n++] = *uuid;
+        digits++;
+    }
+    id[n] = '\0';
+}
+
 static void answer_init(struct stream *st)
 {
     struct answer *a = &st->answer;
     if (st->gen.name)
         (void)snprintf(a->id, sizeof(a->id), "%s%s", st->gen.wire->id_prefix, st->gen.name);
     else
-        (void)snprintf(a->id, sizeof(a->id), "%s%016llx%08x", st->gen.wire->id_prefix,
-                       (unsigned long long)random_u64(), random_u32());
+        name_after_request(a->id, st->gen.wire->id_prefix, st->x.uuid);
     a->model = st->model[0] ? st->model : st->gen.model;
     if (!a->model)
         a->model = st->served->names.name[0];
