@@ -201,15 +201,86 @@ TARGET static void pack(int8_t *to, struct q16 *of, const float *x, size_t n, si
     of->total = _mm512_reduce_add_epi32(total);
 }
 
+/* exp_fast() of numbers that are not above 0. */
+TILE __m512 exp_lanes(__m512 x)
+{
+    const __m512 least = _mm512_set1_ps(EXP_LEAST);
+    const __m512 magic = _mm512_set1_ps(ROUND_MAGIC);
+    const __m512 one = _mm512_set1_ps(1.0f);
+    __m512 in = _mm512_max_ps(least, x); /* NaN stays */
+    __m512 n = _mm512_add_ps(_mm512_mul_ps(in, _mm512_set1_ps(EXP_PER_LN2)), magic);
+    __m512i power = _mm512_sub_epi32(_mm512_castps_si512(n), _mm512_set1_epi32(ROUND_MAGIC_BITS));
+    n = _mm512_sub_ps(n, magic);
+    __m512 r = _mm512_sub_ps(in, _mm512_mul_ps(n, _mm512_set1_ps(EXP_LN2_HIGH)));
+    r = _mm512_add_ps(r, _mm512_mul_ps(n, _mm512_set1_ps(EXP_LN2_LOW)));
+    __m512 p = _mm512_set1_ps(1.0f / 720.0f);
+    p = _mm512_add_ps(_mm512_mul_ps(p, r), _mm512_set1_ps(1.0f / 120.0f));
+    p = _mm512_add_ps(_mm512_mul_ps(p, r), _mm512_set1_ps(1.0f / 24.0f));
+    p = _mm512_add_ps(_mm512_mul_ps(p, r), _mm512_set1_ps(1.0f / 6.0f));
+    p = _mm512_add_ps(_mm512_mul_ps(p, r), _mm512_set1_ps(0.5f));
+    p = _mm512_add_ps(_mm512_mul_ps(p, r), one);
+    p = _mm512_add_ps(_mm512_mul_ps(p, r), one);
+    power = _mm512_slli_epi32(_mm512_add_epi32(power, _mm512_set1_epi32(127)), 23);
+    __mmask16 some = _mm512_cmp_ps_mask(x, least, _CMP_NLT_UQ);
+    return _mm512_maskz_mul_ps(some, p, _mm512_castsi512_ps(power));
+}
+
+/* Which of the LANES keys from `at` on the row sees. */
+TILE __mmask16 seen_at(const struct soft *s, int32_t at)
+{
+    uint32_t below_end = s->end - at < LANES ? (1u << (s->end - at)) - 1 : 0xffffu;
+    uint32_t from_begin = s->begin > at ? 0xffffu << (s->begin - at) : 0xffffu;
+    return (__mmask16)(below_end & from_begin);
+}
+
+/* score_row() and weight_row(), whose sums compilers keep in memory. */
+TILE float score_lanes(const struct soft *s)
+{
+    const __m512 nothing = _mm512_set1_ps(-INFINITY);
+    const __m512 factor = _mm512_set1_ps(s->factor);
+    __m512 most = nothing;
+    float lane[LANES];
+    for (int32_t at = first_group(s); at < s->end; at += LANES) {
+        __m512 x = _mm512_cvtepi32_ps(_mm512_loadu_si512(s->sum + at));
+        x = _mm512_mul_ps(_mm512_mul_ps(x, factor), _mm512_loadu_ps(s->key_scale + at));
+        x = _mm512_mask_mov_ps(nothing, seen_at(s, at), x);
+        _mm512_storeu_ps(s->room + at, x);
+        most = _mm512_max_ps(x, most);
+    }
+    _mm512_storeu_ps(lane, most);
+    return max_lanes(lane, LANES);
+}
+
+TILE uint32_t weight_lanes(struct soft *s)
+{
+    const __m512 most = _mm512_set1_ps(s->most);
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512 total = _mm512_setzero_ps();
+    __m512i largest = _mm512_setzero_si512();
+    float lane[LANES];
+    for (int32_t at = first_group(s); at < s->end; at += LANES) {
+        __mmask16 seen = seen_at(s, at);
+        __m512 e = exp_lanes(_mm512_sub_ps(_mm512_loadu_ps(s->room + at), most));
+        __m512 w = _mm512_maskz_mul_ps(seen, e, _mm512_loadu_ps(s->value_scale + at));
+        total = _mm512_mask_add_ps(total, seen, total, e);
+        largest = _mm512_max_epi32(largest, _mm512_and_si512(_mm512_castps_si512(w), magnitude));
+        _mm512_storeu_ps(s->room + at, w);
+    }
+    _mm512_storeu_ps(lane, total);
+    s->total = lanes_total(lane);
+    return (uint32_t)_mm512_reduce_max_epi32(largest);
+}
+
 TARGET static void soften(struct soft *s)
 {
+    s->most = score_lanes(s);
+    float inverse = q16_scale(&s->weight_of.scale, weight_lanes(s));
+    const __m512 factor = _mm512_set1_ps(inverse);
     __m512i total = _mm512_setzero_si512();
-    float inverse = soften_lanes(s);
     memset(s->weight, 0, 2 * (size_t)CHUNK);
     for (int32_t at = first_group(s); at < s->end && inverse > 0.0f; at += LANES)
         total = _mm512_add_epi32(total, planes_put(s->weight + at, s->weight + CHUNK + at,
-                                                   _mm512_loadu_ps(s->room + at),
-                                                   _mm512_set1_ps(inverse)));
+                                                   _mm512_loadu_ps(s->room + at), factor));
     s->weight_of.total = _mm512_reduce_add_epi32(total);
 }
 

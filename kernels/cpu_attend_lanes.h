@@ -50,13 +50,6 @@ LANES_FN int32_t first_group(const struct soft *s)
     return s->begin / LANES * LANES;
 }
 
-/* Without a branch, which keeps compilers from vectors. */
-LANES_FN float either(bool first, float a, float b)
-{
-    uint32_t mask = 0u - (uint32_t)first;
-    return of_bits((bits_of(a) & mask) | (bits_of(b) & ~mask));
-}
-
 /* Scores in s->room, -INFINITY where the row sees nothing; the largest one. */
 LANES_FN float score_row(const struct soft *s)
 {
@@ -93,17 +86,15 @@ LANES_FN uint32_t weight_row(struct soft *s)
     float total[LANES] = {0};
     uint32_t largest[LANES] = {0};
     for (int32_t at = first_group(s); at < end; at += LANES) {
+        float e[LANES];
+        for (int32_t j = 0; j < LANES; j++)
+            e[j] = exp_fast(room[at + j] - most);
         for (int32_t j = 0; j < LANES; j++) {
-            int32_t t = at + j;
-            bool seen = (t >= begin) & (t < end);
-            float e = exp_fast(room[t] - most);
-            float w = e * scale[t];
-            total[j] += either(seen, e, 0.0f);
-            w = either(seen, w, 0.0f);
-            room[t] = w;
-            uint32_t u = bits_of(w) & 0x7fffffffu;
-            largest[j] = u > largest[j] ? u : largest[j];
+            bool seen = (at + j >= begin) & (at + j < end);
+            total[j] += either(seen, e[j], 0.0f);
+            room[at + j] = either(seen, e[j] * scale[at + j], 0.0f);
         }
+        magnitudes(largest, room + at);
     }
     s->total = lanes_total(total);
     return lanes_most(largest);

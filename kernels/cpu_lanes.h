@@ -37,18 +37,29 @@ LANES_FN float of_bits(uint32_t u)
     return x;
 }
 
+/* Without a branch, which keeps compilers from vectors. */
+LANES_FN float either(bool first, float a, float b)
+{
+    uint32_t mask = 0u - (uint32_t)first;
+    return of_bits((bits_of(a) & mask) | (bits_of(b) & ~mask));
+}
+
+#define EXP_PER_LN2 1.44269504f
+/* ln 2 in two parts: the first has few bits, so an integer times it is exact. */
+#define EXP_LN2_HIGH 0.693359375f
+#define EXP_LN2_LOW  2.12194440e-4f
+
 /* exp to about 2e-7 relative: 2^n times the Taylor polynomial of the rest, which
  * is within ln 2 / 2. 0 below EXP_LEAST, NaN for NaN. */
 LANES_FN float exp_fast(float x)
 {
-    float in = x < EXP_LEAST ? EXP_LEAST : x;
-    in = in > EXP_MOST ? EXP_MOST : in;
-    float n = in * 1.44269504f + ROUND_MAGIC;
+    float in = either(x < EXP_LEAST, EXP_LEAST, x);
+    in = either(in > EXP_MOST, EXP_MOST, in);
+    float n = in * EXP_PER_LN2 + ROUND_MAGIC;
     uint32_t power = bits_of(n) - (uint32_t)ROUND_MAGIC_BITS;
     n = n - ROUND_MAGIC;
-    /* ln 2 in two parts: the first has few bits, so n times it is exact. */
-    float r = in - n * 0.693359375f;
-    r = r + n * 2.12194440e-4f;
+    float r = in - n * EXP_LN2_HIGH;
+    r = r + n * EXP_LN2_LOW;
     float p = 1.0f / 720.0f;
     p = p * r + 1.0f / 120.0f;
     p = p * r + 1.0f / 24.0f;
@@ -57,7 +68,7 @@ LANES_FN float exp_fast(float x)
     p = p * r + 1.0f;
     p = p * r + 1.0f;
     float y = p * of_bits((power + 127u) << 23);
-    return x < EXP_LEAST ? 0.0f : y;
+    return either(x < EXP_LEAST, 0.0f, y);
 }
 
 LANES_FN float lanes_total(const float lane[LANES])

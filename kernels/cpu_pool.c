@@ -4,7 +4,8 @@
  * succeeds belongs to the run in progress, whoever is late: the owner cannot
  * leave pool_run() before every claimed task is counted in `done`, so fn, arg and
  * n_tasks stay as they are while anybody holds a claim. Nobody waits for a thread
- * that claimed nothing; on a busy machine the owner simply does all the work.
+ * that claimed nothing; on a busy machine the owner simply does all the work. (A static
+ * partition was tried: NOTES.md has the figures.)
  *
  * Threads spin for a moment before they sleep, because the next operation of a
  * step usually follows within microseconds. Sleeping and waking meet through two
