@@ -25,6 +25,7 @@ enum {
     READY_PAUSE_US = 500000,
     SETTLE_ROUNDS = 20,
     SETTLE_US = 50000,
+    FOLDER_BYTES = 4096,
 };
 
 struct bench {
@@ -193,14 +194,26 @@ static void check_server(struct bench *b, struct metrics_check *out,
     }
 }
 
+/* Whether they are there shows when the file is opened. */
+static void make_folders(const char *path)
+{
+    char part[FOLDER_BYTES];
+    size_t n = path ? strlen(path) : 0;
+    for (size_t i = 1; i <= n && n < sizeof(part); i++)
+        if (path[i] == '/' || i == n) {
+            memcpy(part, path, i);
+            part[i] = '\0';
+            (void)mkdir(part, 0777);
+        }
+}
+
 static enum status save(struct bench *b, const struct run_report *r, bool first)
 {
     struct buf path = {0};
     struct buf text = {0};
     const struct serve_options *o = &b->opt;
     bool append = o->append_result || (o->result_filename && !first);
-    if (o->result_dir)
-        (void)mkdir(o->result_dir, 0777);
+    make_folders(o->result_dir);
     report_path(&path, r);
     buf_add(&path, "", 1);
     report_json(&text, r, o->save_detailed);
@@ -328,7 +341,7 @@ static enum status measure_all(struct bench *b, bool *good)
     int32_t rates = o->sweep_rates.n ? o->sweep_rates.n : 1;
     int32_t streams = o->sweep_concurrency.n ? o->sweep_concurrency.n : 1;
     for (int32_t i = 0; i < rates && s == OK; i++)
-        for (int32_t j = 0; j < streams && s == OK; j++, nth++)
+        for (int32_t j = 0; j < streams && s == OK && !generator_stopped(b->generator); j++, nth++)
             s = measure(b, o->sweep_rates.n ? o->sweep_rates.item[i] : o->request_rate,
                         o->sweep_concurrency.n ? (int64_t)o->sweep_concurrency.item[j]
                                                : o->max_concurrency,
@@ -364,11 +377,12 @@ int main(int argc, char **argv)
         s = open_data(&b);
     if (s == OK)
         s = measure_all(&b, &good);
+    bool stopped = b.generator && generator_stopped(b.generator);
     generator_close(b.generator);
     dataset_close(b.data);
     target_close(&b.target);
     buf_free(&b.sweep);
     if (s)
         return fail(&b, s == E_INVALID ? 2 : 1);
-    return good ? 0 : 1;
+    return good && !stopped ? 0 : 1;
 }

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HELP_FLAG_WIDTH = 36, FLAG_BYTES_MAX = 64, TEXT_BYTES_MAX = 1 << 20 };
+enum { HELP_FLAG_WIDTH = 36, HELP_WIDTH = 100, FLAG_BYTES_MAX = 64, TEXT_BYTES_MAX = 1 << 20 };
 
 enum value_type {
     VALUE_TEXT,
@@ -80,7 +80,7 @@ static const struct value_row data_rows[] = {
     {"dataset-path", VALUE_TEXT, AT(dataset_path), 0, 0, NULL, NULL,
      "sharegpt: a JSON file; custom: JSON lines with \"prompt\""},
     {"input-len", VALUE_INT, AT(input_len), 0, TOKENS_MOST, "0", NULL,
-     "prompt tokens, for any dataset that is made up"},
+     "the same as --random-input-len"},
     {"output-len", VALUE_INT, AT(output_len), 0, TOKENS_MOST, "0", NULL,
      "answer tokens, for any dataset"},
     {"random-input-len", VALUE_INT, AT(random_input_len), 1, TOKENS_MOST, "1024", NULL,
@@ -143,7 +143,7 @@ static const struct value_row load_rows[] = {
     {"slow-bytes", VALUE_INT, AT(slow_bytes), 100, 1e9, "2000", NULL, "bytes they read a second"},
     {"long-prompt", VALUE_INT, AT(long_prompt), 0, TOKENS_MOST, "0", NULL,
      "tokens of a prompt that comes again and again beside --max-concurrency steady streams; "
-     "--num-prompts counts it (20)"},
+     "--num-prompts counts these, 20 if it is not given"},
 };
 
 static const struct value_row sampling_rows[] = {
@@ -550,6 +550,24 @@ enum status serve_options_parse(struct serve_options *out, int argc, char **argv
     return judge(out, err);
 }
 
+/* Words, each where there is room for it; returns the column behind the last. */
+static size_t add_wrapped(struct buf *out, size_t column, const char *open, const char *text,
+                          const char *close)
+{
+    size_t around = strlen(open) + strlen(close);
+    for (const char *at = text; *at;) {
+        size_t n = strcspn(at, " ");
+        if (column + 1 + n + around > HELP_WIDTH) {
+            buf_printf(out, "\n%*s", HELP_FLAG_WIDTH, "");
+            column = HELP_FLAG_WIDTH;
+        }
+        buf_printf(out, " %s%.*s%s", open, (int)n, at, close);
+        column += 1 + n + around;
+        at += n + strspn(at + n, " ");
+    }
+    return column;
+}
+
 void serve_options_help(struct buf *out)
 {
     buf_text(out, "bench_serve [options]: load on a server of language models, as `vllm bench "
@@ -558,11 +576,13 @@ void serve_options_help(struct buf *out)
         buf_printf(out, "\n%s:\n", groups[g].title);
         for (size_t i = 0; i < groups[g].n; i++) {
             const struct value_row *row = &groups[g].row[i];
-            buf_printf(out, "  --%-*s %s", HELP_FLAG_WIDTH - 4, row->name, row->help);
+            size_t column = HELP_FLAG_WIDTH;
+            buf_printf(out, "  --%-*s", HELP_FLAG_WIDTH - 4, row->name);
+            column = add_wrapped(out, column, "", row->help, "");
             if (row->choices)
-                buf_printf(out, "%s[%s]", row->help[0] ? " " : "", row->choices);
+                column = add_wrapped(out, column, "[", row->choices, "]");
             if (row->standard)
-                buf_printf(out, " (%s)", row->standard);
+                (void)add_wrapped(out, column, "(", row->standard, ")");
             buf_text(out, "\n");
         }
     }

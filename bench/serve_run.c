@@ -12,6 +12,8 @@
 #include "bench/serve_wire.h"
 
 #include <math.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -63,6 +65,8 @@ struct generator {
     struct cJSON *extra;
     uv_loop_t loop;
     uv_timer_t tick;
+    uv_signal_t interrupt;
+    bool stopped;           /* by the user */
     struct client **client; /* [n_clients] */
     struct client **idle;   /* [n_idle] of these, the latest last */
     int32_t n_clients;
@@ -287,7 +291,7 @@ static bool time_is_up(const struct generator *g, uint64_t now)
 static bool more_to_start(const struct generator *g, uint64_t now)
 {
     const struct run *r = g->run;
-    if (r->no_memory || time_is_up(g, now))
+    if (r->no_memory || g->stopped || time_is_up(g, now))
         return false;
     if (g->opt->long_prompt && !r->spec.warm)
         return r->n_long < r->schedule.n;
@@ -299,12 +303,13 @@ static bool has_room(const struct run *r)
     return r->spec.max_concurrency == 0 || r->busy < r->spec.max_concurrency;
 }
 
-static void start_next(struct generator *g, uint64_t due)
+static bool start_next(struct generator *g, uint64_t due)
 {
     struct run *r = g->run;
-    if (start(g, r->spec.warm ? RECORD_WARM : RECORD_COUNTED, r->next, due))
-        r->busy++;
+    bool good = start(g, r->spec.warm ? RECORD_WARM : RECORD_COUNTED, r->next, due);
+    r->busy += good;
     r->next++;
+    return good;
 }
 
 /* Between two long prompts there is quiet for as long as the last one took, but at least for a
@@ -327,7 +332,8 @@ static void start_due(struct generator *g, uint64_t now)
             break;
         /* Without a bound everything was wanted at the beginning. */
         uint64_t wanted = r->spec.max_concurrency ? now_ns() : r->begin_ns;
-        start_next(g, due ? r->begin_ns + due[r->next] : wanted);
+        if (!start_next(g, due ? r->begin_ns + due[r->next] : wanted))
+            break; /* no socket now: the next tick may find one */
     }
     if (g->opt->long_prompt && !r->spec.warm && more_to_start(g, now))
         start_long(g, now);
@@ -366,6 +372,22 @@ static void tell(struct generator *g, uint64_t now)
 static void on_tick(uv_timer_t *timer)
 {
     pump(timer->data);
+}
+
+/* What has ended so far is reported; a second time the process just ends. */
+static void on_interrupt(uv_signal_t *interrupt, int number)
+{
+    struct generator *g = interrupt->data;
+    (void)number;
+    g->stopped = true;
+    (void)uv_signal_stop(interrupt);
+    for (int32_t i = 0; i < g->n_clients; i++) {
+        struct client *c = g->client[i];
+        if (c->state != CLIENT_BUSY && c->state != CLIENT_CONNECTING)
+            continue;
+        c->out.cancelled = true;
+        client_close(c, NULL);
+    }
 }
 
 /* Starts what is due and says when to look again. */
@@ -436,9 +458,11 @@ enum status generator_run(struct run_result *out, struct generator *g, const str
     r.end_ns = r.begin_ns;
     r.long_end_ns = r.begin_ns;
     g->run = &r;
+    (void)uv_signal_start(&g->interrupt, on_interrupt, SIGINT);
     uv_update_time(&g->loop);
     (void)uv_timer_start(&g->tick, on_tick, 0, 0);
     (void)uv_run(&g->loop, UV_RUN_DEFAULT);
+    (void)uv_signal_stop(&g->interrupt);
     if (g->tells && r.told_ns)
         (void)fprintf(stderr, "\r\x1b[K");
     bool counted = r.schedule.due_ns || (r.schedule.n < INT64_MAX && g->opt->duration <= 0);
@@ -499,7 +523,9 @@ enum status generator_open(struct generator **out, const struct serve_options *o
         return E_IO;
     }
     (void)uv_timer_init(&g->loop, &g->tick);
+    (void)uv_signal_init(&g->loop, &g->interrupt);
     g->tick.data = g;
+    g->interrupt.data = g;
     enum status s = prepare(g);
     if (s)
         generator_close(g);
@@ -513,6 +539,11 @@ void generator_use(struct generator *g, const struct dataset *data)
     g->data = data;
 }
 
+bool generator_stopped(const struct generator *g)
+{
+    return g->stopped;
+}
+
 void generator_close(struct generator *g)
 {
     if (!g)
@@ -520,6 +551,7 @@ void generator_close(struct generator *g)
     for (int32_t i = 0; i < g->n_clients; i++)
         client_close(g->client[i], NULL);
     uv_close((uv_handle_t *)&g->tick, NULL);
+    uv_close((uv_handle_t *)&g->interrupt, NULL);
     (void)uv_run(&g->loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&g->loop);
     for (int32_t i = 0; i < g->n_clients; i++) {

@@ -34,6 +34,8 @@ enum status generator_open(struct generator **out, const struct serve_options *o
                            const struct serve_target *t, const struct words *words) MUST_CHECK;
 void generator_use(struct generator *g, const struct dataset *data);
 void generator_close(struct generator *g);
+/* The user has interrupted a run, which then ended early: no other should follow. */
+bool generator_stopped(const struct generator *g);
 
 /* E_NOMEM; E_INVALID: more requests than a schedule holds. */
 enum status generator_run(struct run_result *out, struct generator *g,

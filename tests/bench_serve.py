@@ -13,11 +13,13 @@ import argparse
 import json
 import pathlib
 import re
+import signal
 import socketserver
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ENTRY = {"conversations": [{"value": "What is the tallest mountain of this country?"},
@@ -63,6 +65,7 @@ ODD = {
     "lines": (GOOD.replace("\n", "\r\n").replace("data: ", "data:"), None),
     "bytes": (GOOD, None),
     "stale": (GOOD, None),
+    "paced": (event("a") + event("b") + FINISH + USAGE + DONE, None),
     "no-done": (event("a") + FINISH + USAGE, None),
     "no-usage": (event("a") + event("b") + FINISH + DONE, None),
     "closes": ("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + GOOD, None),
@@ -80,6 +83,7 @@ ODD = {
     "half": ("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + event("a"), "connection lost"),
     "silent": ("", "timeout"),
 }
+PACE = 0.05
 
 
 class Odd(socketserver.StreamRequestHandler):
@@ -97,10 +101,10 @@ class Odd(socketserver.StreamRequestHandler):
         if text.startswith("HT") or text.startswith("HE"):
             self.wfile.write(text.encode())
             return name in ("refuse", "moved")
-        step = 1 if name == "bytes" else len(text) or 1
+        pieces = {"bytes": list(text), "paced": re.findall(".*?\n\n", text)}.get(name, [text] if text else [])
         self.wfile.write(HEAD.encode())
-        for at in range(0, len(text), step):
-            piece = text[at:at + step]
+        for piece in pieces:
+            time.sleep(PACE if name == "paced" else 0)
             self.wfile.write(f"{len(piece):x}\r\n{piece}\r\n".encode())
         self.wfile.write(b"0\r\n\r\n")
         return name != "stale"  # it had not said that it would close
@@ -115,6 +119,10 @@ class Odd(socketserver.StreamRequestHandler):
                 while (field := self.rfile.readline().decode().strip()):
                     key, _, value = field.partition(":")
                     head[key.lower()] = value.strip()
+                if line.startswith("GET"):
+                    self.wfile.write(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
+                    return
+                self.server.heads.append(head)
                 body = json.loads(self.rfile.read(int(head.get("content-length", 0))) or "{}")
                 if "/tokenize" in line:
                     self.plain(json.dumps({"tokens": [7] * len(body["prompt"].split())}))
@@ -125,9 +133,39 @@ class Odd(socketserver.StreamRequestHandler):
             return
 
 
+def paced(bench, server):
+    """Times are never shorter than the truth, and waiting for one's turn is in them."""
+    server.heads.clear()
+    [line] = bench.result("--model", "paced", "--num-prompts", 6, "--request-rate", 1000, "--max-concurrency", 1,
+                          "--num-warmups", 0, "--header", "x-key=a b", "--request-id-prefix", "me-",
+                          "--percentile-metrics", "ttft,itl,e2el,client_queue_time", "--metric-percentiles", "0,100")
+    check("the first text's time", line["p0_ttft_ms"] >= 1000 * PACE, line)
+    check("the time between texts", line["p0_itl_ms"] >= 950 * PACE, line)
+    # Each answer takes at least two paces, and all six were wanted at once.
+    check("the last one has waited", line["p100_ttft_ms"] > 11 * 1000 * PACE, line)
+    check("in the queue", line["p100_client_queue_time_ms"] > 10 * 1000 * PACE, line)
+    asked = [head for head in server.heads if "x-request-id" in head]
+    check("ids", [head["x-request-id"] for head in asked] == [f"me-{i}" for i in range(6)], asked)
+    check("headers", all(head["x-key"] == "a b" for head in asked), asked)
+
+
+def interrupted(bench):
+    """What has ended before somebody lost patience is told all the same."""
+    command = [bench.program, "--port", bench.port, "--json", "--model", "paced", "--max-concurrency", "1",
+               "--num-warmups", "0", "--sweep-max-concurrency", "1,2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        time.sleep(20 * PACE)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    lines = [json.loads(line) for line in out.splitlines()]
+    check("the end of an interrupted run", running.returncode == 1 and len(lines) == 1, (out, err))
+    check("what it tells", lines[0]["completed"] > 0 and lines[0]["failed"] == 0, lines)
+
+
 class OddServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
+    heads = []
 
 
 def odd_servers(program):
@@ -145,6 +183,8 @@ def odd_servers(program):
                 check(f"tokens of {name}", line["total_output_tokens"] == tokens, line["total_output_tokens"])
                 check(f"what {name} kept back", (line["firstlight"]["without_usage"] > 0,
                       line["firstlight"]["without_done"] > 0) == (name == "no-usage", name == "no-done"))
+        paced(bench, server)
+        interrupted(bench)
         server.shutdown()
     ended = bench.run("--model", "x", "--tokenizer", "server", status=1)
     check("nobody there", "/tokenize" in ended.stderr, ended.stderr)
@@ -255,8 +295,8 @@ def judgement(bench, folder):
     [line] = bench.result(*few, "--goodput", "ttft:60000", "e2el:60000", "--goodput-min", 1, "--max-e2el-p99", 60000)
     check("kept promises", line["firstlight"]["good"] and line["firstlight"]["goodput_share"] == 1)
     for _ in range(2):
-        bench.run(*few, "--append-result", "--result-dir", folder, "--result-filename", "lines")
-    lines = (folder / "lines").read_text().split("\n")
+        bench.run(*few, "--append-result", "--result-dir", folder / "a/b", "--result-filename", "lines")
+    lines = (folder / "a/b/lines").read_text().split("\n")
     check("a line a run", [json.loads(line)["completed"] for line in lines] == [8, 8])
     table = bench.run(*few).stdout
     for row in ("Serving Benchmark Result", "Successful requests: +8", r"Mean TTFT \(ms\):", r"P99 ITL \(ms\):",
@@ -296,7 +336,7 @@ def main():
     finally:
         server.terminate()
         server.wait()
-    print(f"[  PASSED  ] {len(ODD) + len(cases)} test(s).")
+    print(f"[  PASSED  ] {len(ODD) + 2 + len(cases)} test(s).")
 
 
 if __name__ == "__main__":
