@@ -314,6 +314,7 @@ static enum status measure(struct bench *b, double rate, int64_t streams, uint64
     if (s)
         return s;
     bool there = b->opt.check != CHECK_OFF && metrics_fetch(&before, &b->target);
+    time_t began = time(NULL);
     s = generator_run(&result, b->generator, &spec);
     if (s)
         return say(b, s, s == E_INVALID ? "too many requests for one run" : "out of memory");
@@ -322,6 +323,8 @@ static enum status measure(struct bench *b, double rate, int64_t streams, uint64
                            .n_records = result.n,
                            .model_id = b->target.model_id,
                            .tokenizer = b->tokenizer,
+                           .began = (double)began,
+                           .begin_ns = result.begin_ns,
                            .rate = rate,
                            .max_concurrency = streams,
                            .n_prompts = result.n_prompts,

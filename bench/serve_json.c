@@ -2,11 +2,13 @@
  * holds the list. A figure that nothing was measured for is null. */
 #include "bench/serve_report.h"
 
+#include "bench/serve_schedule.h"
 #include "bench/serve_wire.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum { FORM_VERSION = 1 };
 
@@ -171,6 +173,35 @@ static void json_details(struct buf *out, const struct run_report *r)
     }
 }
 
+/* ---- a ramp ---- */
+
+static void rate_reached(struct buf *out, const struct run_report *r, int64_t rate, uint64_t due_ns)
+{
+    double at = r->began + seconds_between(r->begin_ns, due_ns);
+    time_t second = (time_t)at;
+    struct tm tm;
+    char text[32];
+    (void)localtime_r(&second, &tm);
+    (void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+    buf_printf(out, "{\"rps\":%lld,\"timestamp\":\"%s.%06d\"},", (long long)rate, text,
+               (int)((at - (double)second) * 1e6));
+}
+
+/* When each whole number of requests per second was reached. */
+static void json_ramp(struct buf *out, const struct run_report *r)
+{
+    int64_t last = (int64_t)r->opt->ramp_start;
+    buf_text(out, "\"rps_change_events\":[");
+    rate_reached(out, r, last, r->begin_ns);
+    for (int64_t i = 0; i < r->n_records; i++) {
+        const struct record *one = &r->records[i];
+        int64_t rate = (int64_t)schedule_rate(r->opt, r->rate, one->index, r->n_prompts);
+        while (one->kind == RECORD_COUNTED && last < rate)
+            rate_reached(out, r, ++last, one->due_ns);
+    }
+    close_with(out, "],");
+}
+
 /* ---- figures ---- */
 
 static void json_metric(struct buf *out, const char *name, const struct samples *s,
@@ -282,6 +313,8 @@ void report_json(struct buf *out, const struct run_report *r, bool detailed)
     member(out, "max_output_tokens_per_s", r->summary->max_tokens_per_s);
     member(out, "max_concurrent_requests", (double)r->summary->max_concurrent);
     member(out, "rtfx", 0);
+    if (r->opt->ramp != RAMP_NONE)
+        json_ramp(out, r);
     for (int32_t m = 0; m < N_METRICS; m++)
         if (r->opt->percentile_metrics & 1u << m)
             json_metric(out, metric_names[m], &r->summary->metric[m], &r->opt->percentiles);

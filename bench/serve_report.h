@@ -15,7 +15,9 @@ struct run_report {
     const char *model_id;
     const char *tokenizer; /* how prompt tokens were counted */
     char date[32];
-    double rate; /* INFINITY: none */
+    double began;      /* seconds of unix time when the run did ... */
+    uint64_t begin_ns; /* ... and on the clock of the records */
+    double rate;       /* INFINITY: none */
     int64_t max_concurrency;
     int64_t n_prompts;
     int64_t n_warmups;

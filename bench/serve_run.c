@@ -466,7 +466,8 @@ enum status generator_run(struct run_result *out, struct generator *g, const str
     if (g->tells && r.told_ns)
         (void)fprintf(stderr, "\r\x1b[K");
     bool counted = r.schedule.due_ns || (r.schedule.n < INT64_MAX && g->opt->duration <= 0);
-    *out = (struct run_result){.records = r.records, .n = r.n_records, .n_prompts = r.schedule.n};
+    *out = (struct run_result){
+        .records = r.records, .n = r.n_records, .n_prompts = r.schedule.n, .begin_ns = r.begin_ns};
     out->sure = counted && !g->opt->long_prompt ? INT64_MAX : spec->max_concurrency;
     out->seconds = (double)(r.end_ns - r.begin_ns) * 1e-9;
     out->cpu_share = out->seconds > 0 ? (cpu_seconds() - cpu) / out->seconds : 0;

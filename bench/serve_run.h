@@ -25,6 +25,7 @@ struct run_result {
     int64_t n;
     int64_t n_prompts; /* that were to be sent */
     int64_t sure;      /* requests below that index are made however fast the server is */
+    uint64_t begin_ns;
     double seconds;
     double cpu_share;
 };

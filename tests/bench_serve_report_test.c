@@ -138,6 +138,23 @@ static void test_kinds_of_ends(void **state)
     summary_free(&s);
 }
 
+/* Who comes as another leaves does not stand beside it. */
+static void test_one_after_another(void **state)
+{
+    (void)state;
+    struct serve_options o = all_options();
+    struct record r[] = {whole(0), whole(1), whole(2)};
+    struct summary s;
+    for (uint64_t i = 0; i < 3; i++) {
+        r[i].sent_ns += i * 155 * MS;
+        r[i].first_ns += i * 155 * MS;
+        r[i].last_ns += i * 155 * MS;
+    }
+    assert_int_equal(summary_fill(&s, r, 3, &o, 2, INT64_MAX), OK);
+    assert_int_equal(s.max_concurrent, 1);
+    summary_free(&s);
+}
+
 static void test_one_token(void **state)
 {
     (void)state;
@@ -452,6 +469,7 @@ int main(void)
         cmocka_unit_test(test_percentiles),
         cmocka_unit_test(test_figures),
         cmocka_unit_test(test_kinds_of_ends),
+        cmocka_unit_test(test_one_after_another),
         cmocka_unit_test(test_one_token),
         cmocka_unit_test(test_slos),
         cmocka_unit_test(test_answers),
