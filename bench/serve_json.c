@@ -232,6 +232,8 @@ static void json_check(struct buf *out, const struct metrics_check *c)
     buf_text(out, "\"server_metrics\":{");
     member_text(out, "verdict", verdicts[c->verdict]);
     member_text(out, "note", c->note);
+    member(out, "ttft_tolerance", TTFT_TOLERANCE);
+    member(out, "ttft_tolerance_ms", TTFT_TOLERANCE_MS);
     for (int32_t i = 0; i < CHECK_ROWS && c->verdict != CHECKED_NOT; i++) {
         buf_printf(out, "\"%s\":{", c->row[i].name);
         member(out, "client", c->row[i].client);

@@ -123,11 +123,13 @@ static void table_check(struct buf *out, const struct metrics_check *c)
         const struct check_row *row = &c->row[i];
         if (isnan(row->server))
             continue;
-        buf_printf(out, "  %-*s %.10g here, %.10g there%s%s%s\n", NAME_WIDTH - 2, row->name,
-                   round(row->client * 100) / 100, round(row->server * 100) / 100,
-                   c->note[0] && i < CHECK_ROWS - 1 ? " (" : "",
-                   c->note[0] && i < CHECK_ROWS - 1 ? "may be more)" : "",
-                   row->equal ? "" : "  DIFFERENT");
+        buf_printf(out, "  %-*s %.10g here, %.10g there", NAME_WIDTH - 2, row->name,
+                   round(row->client * 100) / 100, round(row->server * 100) / 100);
+        if (i == CHECK_ROWS - 1)
+            buf_printf(out, " (%g %% and %g ms allowed)", TTFT_TOLERANCE * 100, TTFT_TOLERANCE_MS);
+        else if (c->note[0])
+            buf_text(out, " (may be more)");
+        buf_text(out, row->equal ? "\n" : "  DIFFERENT\n");
     }
 }
 
