@@ -247,16 +247,6 @@ void req_close(struct sched_req *r)
     free(r);
 }
 
-int32_t req_done(const struct sched_req *r)
-{
-    return r->n_cached + r->n_flight;
-}
-
-int32_t req_goal(const struct sched_req *r)
-{
-    return min32(r->n + r->n_ahead, r->n_max - 1);
-}
-
 bool req_before(const struct sched_req *a, const struct sched_req *b)
 {
     if (a->params.priority != b->params.priority)

@@ -93,10 +93,17 @@ enum status req_open(struct sched_req **out, const struct model_info *info,
                      const struct sched_params *p, const int32_t *prompt,
                      int32_t n_prompt) MUST_CHECK;
 void req_close(struct sched_req *r); /* NULL is fine */
-/* Rows that are computed or will be when the steps made so far are. */
-int32_t req_done(const struct sched_req *r);
+/* These two are asked many times of everybody in every step.
+ * Rows that are computed or will be when the steps made so far are. */
+static inline int32_t req_done(const struct sched_req *r)
+{
+    return r->n_cached + r->n_flight;
+}
 /* Rows it needs for all it knows and draws; the last token of an answer needs none. */
-int32_t req_goal(const struct sched_req *r);
+static inline int32_t req_goal(const struct sched_req *r)
+{
+    return min32(r->n + r->n_ahead, r->n_max - 1);
+}
 /* Most tokens one sequence can have. */
 int64_t req_capacity(const struct model_info *info);
 /* Keeps the counts that penalties need; nothing to do without them. */
