@@ -102,6 +102,7 @@ static enum status try_chunk(struct bench *b, int32_t n)
         .position = b->position,
         .seq_start = b->seq_start,
         .block_table = b->table,
+        .pick = b->pick,
     };
     b->seq_start[0] = 0;
     b->seq_start[1] = n;
