@@ -276,7 +276,7 @@ static int64_t warmups(const struct serve_options *o, int64_t streams)
     return streams > WARM_LEAST ? streams : WARM_LEAST;
 }
 
-static enum status report(struct bench *b, struct run_report *r, const struct run_result *result,
+static enum status report(struct bench *b, struct run_report r, const struct run_result *result,
                           const struct server_counts *before, bool there, bool first, bool *good)
 {
     struct summary sum;
@@ -289,12 +289,12 @@ static enum status report(struct bench *b, struct run_report *r, const struct ru
         return say(b, s, "out of memory");
     check_server(b, &check, before, there, &sum);
     (void)localtime_r(&now, &at);
-    (void)strftime(r->date, sizeof(r->date), "%Y%m%d-%H%M%S", &at);
-    r->summary = &sum;
-    r->check = &check;
-    print(b, r, first);
+    (void)strftime(r.date, sizeof(r.date), "%Y%m%d-%H%M%S", &at);
+    r.summary = &sum;
+    r.check = &check;
+    print(b, &r, first);
     if (b->opt.save_result || b->opt.append_result)
-        s = save(b, r, first);
+        s = save(b, &r, first);
     *good = *good && summary_good(&sum) &&
             (b->opt.check != CHECK_REQUIRE || check.verdict == CHECKED_EQUAL);
     summary_free(&sum);
@@ -318,19 +318,19 @@ static enum status measure(struct bench *b, double rate, int64_t streams, uint64
     s = generator_run(&result, b->generator, &spec);
     if (s)
         return say(b, s, s == E_INVALID ? "too many requests for one run" : "out of memory");
-    struct run_report r = {.opt = &b->opt,
-                           .records = result.records,
-                           .n_records = result.n,
-                           .model_id = b->target.model_id,
-                           .tokenizer = b->tokenizer,
-                           .began = (double)began,
-                           .begin_ns = result.begin_ns,
-                           .rate = rate,
-                           .max_concurrency = streams,
-                           .n_prompts = result.n_prompts,
-                           .n_warmups = n_warm,
-                           .cpu_share = result.cpu_share};
-    s = report(b, &r, &result, &before, there, nth == 0, good);
+    const struct run_report r = {.opt = &b->opt,
+                                 .records = result.records,
+                                 .n_records = result.n,
+                                 .model_id = b->target.model_id,
+                                 .tokenizer = b->tokenizer,
+                                 .began = (double)began,
+                                 .begin_ns = result.begin_ns,
+                                 .rate = rate,
+                                 .max_concurrency = streams,
+                                 .n_prompts = result.n_prompts,
+                                 .n_warmups = n_warm,
+                                 .cpu_share = result.cpu_share};
+    s = report(b, r, &result, &before, there, nth == 0, good);
     run_result_free(&result);
     return s;
 }

@@ -171,7 +171,7 @@ static enum status look_up(struct serve_target *t, char *err)
     char *bare = name[0] == '[' ? name + 1 : name;
     bare[strcspn(bare, "]")] = '\0';
     int bad = getaddrinfo(bare, port, &hint, &found);
-    if (bad)
+    if (bad || !found)
         return say(err, E_IO, t->host, gai_strerror(bad));
     /* Where a name means both, servers more often listen on the older. */
     const struct addrinfo *best = found;
