@@ -17,7 +17,6 @@ enum { SPM_UNK = 0, SPM_BOS = 1, SPM_EOS = 2, PRE_MAX = 64 };
 /* What is allocated for a tokenizer_of_parts() call. */
 struct lists {
     struct tok_text *piece; /* [n_pieces] */
-    struct tok_text *merge; /* [n_merges] */
     float *score;           /* [n_pieces] */
     uint8_t *kind;          /* [n_pieces] */
 };
@@ -25,7 +24,6 @@ struct lists {
 static void lists_free(struct lists *l)
 {
     free(l->piece);
-    free(l->merge);
     free(l->score);
     free(l->kind);
 }
@@ -130,9 +128,18 @@ static enum status read_pre(char pre[PRE_MAX], const struct gguf *g, const struc
     return OK;
 }
 
+static struct tok_text next_merge(const void **at)
+{
+    const uint8_t *here = *at;
+    struct tok_text both;
+    both.text = gguf_next_string(&here, &both.bytes);
+    *at = here;
+    return both;
+}
+
 /* pre is what p->pre points to then. */
-static enum status read_merges(struct tok_parts *p, struct lists *l, char pre[PRE_MAX],
-                               const struct gguf *g, const struct complaint *c)
+static enum status read_merges(struct tok_parts *p, char pre[PRE_MAX], const struct gguf *g,
+                               const struct complaint *c)
 {
     static const char key[] = "tokenizer.ggml.merges";
     const struct gguf_value *v = NULL;
@@ -145,9 +152,9 @@ static enum status read_merges(struct tok_parts *p, struct lists *l, char pre[PR
         return s;
     p->pre = pre;
     p->n_merges = (size_t)v->n;
-    s = list_texts(&l->merge, v, c);
-    p->merge = l->merge;
-    return s;
+    p->merges = v->at;
+    p->next_merge = next_merge;
+    return OK;
 }
 
 static enum status read_ids(struct tok_parts *p, const struct gguf *g, const struct complaint *c)
@@ -191,7 +198,7 @@ static enum status build(struct tokenizer **out, struct lists *l, const struct g
     if (!s)
         s = read_kinds(&p, l, g, c);
     if (!s)
-        s = is(model, bytes, "llama") ? read_scores(&p, l, g, c) : read_merges(&p, l, pre, g, c);
+        s = is(model, bytes, "llama") ? read_scores(&p, l, g, c) : read_merges(&p, pre, g, c);
     if (!s)
         s = read_ids(&p, g, c);
     return s ? s : tokenizer_of_parts(out, &p, c);

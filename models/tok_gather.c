@@ -16,13 +16,16 @@ void tokens_free(struct token_list *list)
     *list = (struct token_list){.n = 0};
 }
 
-enum status tokens_push(struct token_list *list, const struct token_entry *e)
+enum status tokens_push(struct token_list *list, const struct token_entry *e,
+                        const struct complaint *c)
 {
+    if (list->n == TOK_ADDED_MAX)
+        return complain(c, E_FORMAT, "more than %d added tokens", TOK_ADDED_MAX);
     if (list->n == list->cap) {
         size_t cap = list->cap ? 2 * list->cap : 64;
         struct token_entry *more = realloc(list->entry, cap * sizeof(*more));
         if (!more)
-            return E_NOMEM;
+            return complain(c, E_NOMEM, "no memory for the added tokens");
         list->entry = more;
         list->cap = cap;
     }
@@ -67,8 +70,9 @@ static enum status read_list(struct token_list *list, const cJSON *array, const 
             return complain(c, E_FORMAT, "the id of \"%s\" is no number below %d",
                             tok_quote(quoted, e.text), TOK_VOCAB_MAX);
         e.id = (int32_t)id;
-        if (tokens_push(list, &e))
-            return complain(c, E_NOMEM, "no memory for the added tokens");
+        s = tokens_push(list, &e, c);
+        if (s)
+            return s;
     }
     return OK;
 }
@@ -97,7 +101,7 @@ static enum status merge_one(struct token_list *list, size_t n, const cJSON *ite
     e.id = (int32_t)id;
     struct token_entry *known = n ? bsearch(&e, list->entry, n, sizeof(*list->entry), by_id) : NULL;
     if (!known)
-        return tokens_push(list, &e) ? complain(c, E_NOMEM, "no memory for the added tokens") : OK;
+        return tokens_push(list, &e, c);
     if (strcmp(known->text, e.text) == 0)
         *known = e;
     return OK;
@@ -134,8 +138,9 @@ static enum status read_older(struct token_list *list, const cJSON *object,
         if (!json_as_int(item, 0, TOK_VOCAB_MAX - 1, &id))
             return complain(c, E_FORMAT, "an id is no number below %d", TOK_VOCAB_MAX);
         e.id = (int32_t)id;
-        if (tokens_push(list, &e))
-            return complain(c, E_NOMEM, "no memory for the added tokens");
+        enum status s = tokens_push(list, &e, c);
+        if (s)
+            return s;
     }
     return OK;
 }

@@ -327,8 +327,9 @@ static enum status name_specials(struct model_file *m)
             (void)snprintf(name, NAME_BYTES, "<|reserved_special_token_%d|>", reserved++);
         const struct token_entry e = {
             .text = name, .bytes = strlen(name), .id = (int32_t)(m->n + i), .special = true};
-        if (tokens_push(&m->added, &e))
-            return no_memory(m);
+        enum status s = tokens_push(&m->added, &e, m->c);
+        if (s)
+            return s;
     }
     return OK;
 }

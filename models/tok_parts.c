@@ -41,12 +41,6 @@ static enum status check_piece(const struct assembly *a, uint32_t id, size_t *by
     return OK;
 }
 
-static enum status push_added(struct assembly *a, const struct token_entry *e)
-{
-    return tokens_push(&a->added, e) ? complain(a->c, E_NOMEM, "no memory for the added tokens")
-                                     : OK;
-}
-
 /* What other files say of a token goes before what its type says. */
 static enum status collect_listed(struct assembly *a)
 {
@@ -56,7 +50,7 @@ static enum status collect_listed(struct assembly *a)
         const struct token_entry *e = &list->entry[i];
         if (e->bytes == 0)
             continue;
-        s = a->listed[e->id] ? OK : push_added(a, e);
+        s = a->listed[e->id] ? OK : tokens_push(&a->added, e, a->c);
         a->listed[e->id] = true;
     }
     return s;
@@ -75,7 +69,7 @@ static enum status collect_added(struct assembly *a)
                                       .bytes = text->bytes,
                                       .id = (int32_t)id,
                                       .special = kind != PART_USER};
-        s = push_added(a, &e);
+        s = tokens_push(&a->added, &e, a->c);
     }
     return s;
 }
@@ -175,18 +169,30 @@ static enum status merge_by_id(struct assembly *a)
     return s;
 }
 
+/* Ways to cut all pieces in two: as many different merges there can be. */
+static size_t count_cuts(const struct vocab *v)
+{
+    size_t n = 0;
+    for (uint32_t id = 0; id < v->n; id++)
+        n += v->kind[id] == PIECE_TEXT && v->length[id] ? v->length[id] - 1U : 0;
+    return n;
+}
+
 static enum status merge_by_list(struct assembly *a)
 {
     const struct tok_parts *parts = a->parts;
+    const void *at = parts->merges;
+    size_t room = count_cuts(&a->t->vocab);
+    room = room < parts->n_merges ? room : parts->n_merges;
     if (parts->n_merges > TOK_MERGES_MAX)
         return complain(a->c, E_FORMAT, "more than %d merges", TOK_MERGES_MAX);
-    if (merges_init(&a->t->merges, parts->n_merges))
-        return complain(a->c, E_NOMEM, "no memory for %zu merges", parts->n_merges);
+    if (merges_init(&a->t->merges, room))
+        return complain(a->c, E_NOMEM, "no memory for %zu merges", room);
     for (size_t i = 0; i < parts->n_merges; i++) {
+        const struct tok_text both = parts->next_merge(&at);
         struct tok_text left;
         struct tok_text right;
-        if (!utf8_valid(parts->merge[i].text, parts->merge[i].bytes) ||
-            !split_merge(&parts->merge[i], &left, &right))
+        if (!utf8_valid(both.text, both.bytes) || !split_merge(&both, &left, &right))
             return complain(a->c, E_FORMAT, "merge %zu is not a pair of pieces", i);
         enum status s = build_merge(a->t, &left, &right, (uint32_t)i, a->c);
         if (s)

@@ -38,8 +38,10 @@ struct tok_parts {
     bool blank_first;   /* a blank goes in front of every text */
     bool squeeze;       /* spaces at both ends go, others become one */
 
-    /* Byte-level: pieces in GPT-2's alphabet, merges "left right" with the first first. */
-    const struct tok_text *merge; /* [n_merges] */
+    /* Byte-level: pieces in GPT-2's alphabet, merges "left right" with the first first. They are
+     * looked at once, so nobody has to list them: next gives the one at *at and moves on. */
+    struct tok_text (*next_merge)(const void **at);
+    const void *merges;
     size_t n_merges;
     const char *pre; /* how text becomes words, a name as GGUF has it */
     bool raw_bytes;  /* pieces are bytes; no merges are given, lower ids merge first */

@@ -27,8 +27,8 @@
 #define PUNCTUATION(more) "[\\p{P}\\$\\+<=>\\^~\\|" more "]+"
 #define QWEN_MARKS                                                                                 \
     SUFFIX                                                                                         \
-        "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*"  \
-        "[\\r\\n]+|\\s+(?!\\S)|\\s+"
+    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*"      \
+    "[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define BAILING                                                                                    \
     "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|" \
     "\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"

@@ -11,8 +11,10 @@
  * word, tokenizer.c puts it together. */
 
 enum {
+    /* The largest vocabularies that are known have 262,144 pieces and 580,000 merges. */
     TOK_VOCAB_MAX = 1 << 20,
-    TOK_MERGES_MAX = 1 << 22,
+    TOK_MERGES_MAX = 1 << 21,
+    TOK_ADDED_MAX = 1 << 18,
     /* Three held bytes and a whole piece of garbage still fit, each byte as U+FFFD. */
     TOK_PIECE_MAX = TOKEN_TEXT_MAX / 3 - 4,
     /* How a file spells a piece: a byte takes up to two in GPT-2's alphabet. */
@@ -282,7 +284,9 @@ int32_t byte_of_letter(uint32_t cp);
 /* tok_gather.c */
 enum status tokens_gather(struct token_list *list, const struct tok_trees *trees,
                           const struct complaint *c) MUST_CHECK;
-enum status tokens_push(struct token_list *list, const struct token_entry *e) MUST_CHECK;
+/* E_NOMEM; E_FORMAT: more than TOK_ADDED_MAX. */
+enum status tokens_push(struct token_list *list, const struct token_entry *e,
+                        const struct complaint *c) MUST_CHECK;
 void tokens_free(struct token_list *list);
 /* A token given as "text" or as {"content": "text"}; NULL: neither. */
 const char *token_name(const cJSON *value);

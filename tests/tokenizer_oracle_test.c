@@ -123,7 +123,8 @@ static void lists_of(struct lists *l, struct tok_parts *parts, const cJSON *base
         l->merge[at++] = (struct tok_text){to, (size_t)n};
     }
     parts->piece = l->piece;
-    parts->merge = l->merge;
+    parts->merges = l->merge;
+    parts->next_merge = next_in_list;
 }
 
 static void check_name(const struct tok_parts *parts, const cJSON *strings, const cJSON *ids)

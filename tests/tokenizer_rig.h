@@ -169,6 +169,14 @@ static inline bool is_gguf(const char *path)
     return n > 5 && strcmp(path + n - 5, ".gguf") == 0;
 }
 
+/* Merges of a test's list. */
+static inline struct tok_text next_in_list(const void **at)
+{
+    const struct tok_text *here = *at;
+    *at = here + 1;
+    return *here;
+}
+
 /* A tokenizer of lists once more, by way of the tokenizer.json that is written of it. */
 static inline struct tokenizer *rewritten(const struct tokenizer *t, const char *pre)
 {
