@@ -131,8 +131,11 @@ static enum status tell_texts(const struct conversion *v)
 static enum status save_texts(const struct conversion *v)
 {
     enum status s = OK;
+    const struct complaint c = complaint_of(v, "tokenizer.json");
     if (gguf_is_path(v->opt->src))
         return tell_texts(v);
+    if (!file_present(v->opt->src, c.file) && !file_present(v->opt->src, "tokenizer.model"))
+        return complain(&c, E_INVALID, "neither it nor tokenizer.model is in %s", v->opt->src);
     for (size_t i = 0; i < ARRAY_LEN(text_names) && !s; i++)
         s = copy(v, v->opt->src, text_names[i]);
     return s;

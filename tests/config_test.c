@@ -338,6 +338,84 @@ static void rope_follows_its_kind(void **state)
     assert_true(rope_score_scale(&r, 16) == 0.25f);
 }
 
+/* Divisors as a converter would have made them of a scaling. */
+static void divisors_of(float *divisor, const struct rope *r, int32_t head_dim)
+{
+    float plain[HEAD_DIM_MAX / 2];
+    float scaled[HEAD_DIM_MAX / 2];
+    const struct rope none = {.theta = r->theta};
+    rope_frequencies(&none, head_dim, plain);
+    rope_frequencies(r, head_dim, scaled);
+    for (int32_t i = 0; i < head_dim / 2; i++)
+        divisor[i] = plain[i] / scaled[i];
+}
+
+static void divisors_say_their_scaling(void **state)
+{
+    static const struct {
+        int32_t head_dim;
+        enum rope_kind kind;
+        double theta;
+        double factor;
+        double low;
+        double high;
+        int64_t context;
+        bool exact; /* the same numbers, not only the same rotations */
+    } rows[] = {
+        {128, ROPE_LLAMA3, 500000, 8, 1, 4, 8192, true}, /* Llama 3.1 */
+        {64, ROPE_LLAMA3, 500000, 32, 1, 4, 8192, true}, /* Llama 3.2 */
+        {32, ROPE_LLAMA3, 500000, 8, 1, 4, 256, true},
+        {128, ROPE_LLAMA3, 10000, 4, 1, 32, 4096, true},
+        {128, ROPE_LLAMA3, 10000, 4, 2, 8, 4096, false}, /* that is 1, 4 and 2048 */
+        {8, ROPE_LLAMA3, 10000, 8, 1, 4, 512, false},
+        {8, ROPE_LLAMA3, 1e8, 8, 1, 4, 64, false}, /* none is between */
+        {128, ROPE_LINEAR, 10000, 4, 0, 0, 0, true},
+        {64, ROPE_PLAIN, 10000, 0, 0, 0, 0, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct rope made = {.kind = rows[i].kind,
+                                  .theta = rows[i].theta,
+                                  .factor = rows[i].factor,
+                                  .low = rows[i].low,
+                                  .high = rows[i].high,
+                                  .context = rows[i].context};
+        struct rope found = {.theta = made.theta};
+        float divisor[HEAD_DIM_MAX / 2];
+        float want[HEAD_DIM_MAX / 2];
+        float got[HEAD_DIM_MAX / 2];
+        divisors_of(divisor, &made, rows[i].head_dim);
+        if (!rope_of_divisors(&found, divisor, rows[i].head_dim))
+            fail_msg("row %zu is not found", i);
+        rope_frequencies(&made, rows[i].head_dim, want);
+        rope_frequencies(&found, rows[i].head_dim, got);
+        for (int32_t k = 0; k < rows[i].head_dim / 2; k++)
+            assert_true(fabsf(got[k] / want[k] - 1) < 1e-5f);
+        if (rows[i].exact) {
+            assert_int_equal(found.kind, made.kind);
+            assert_int_equal(found.context, made.context);
+            assert_true(fabs(found.factor - made.factor) < 1e-4);
+            assert_true(fabs(found.high - made.high) < 1e-2);
+        }
+    }
+}
+
+static void other_divisors_say_nothing(void **state)
+{
+    static const float rows[][4] = {
+        {1, 2, 3, 2}, {8, 4, 2, 1}, {0.5f, 1, 1, 1}, {1, 1, 1, 1e7f}, {1, 3, 5, 8}};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct rope was = {.theta = 10000};
+        struct rope r = was;
+        assert_false(rope_of_divisors(&r, rows[i], 8));
+        assert_memory_equal(&r, &was, sizeof(r));
+    }
+    struct rope scaled = {.kind = ROPE_LINEAR, .theta = 10000, .factor = 2};
+    const float two[] = {2, 2, 2, 2};
+    assert_false(rope_of_divisors(&scaled, two, 8));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +425,8 @@ int main(void)
         cmocka_unit_test(windows_are_where_the_file_says),
         cmocka_unit_test(generation_lies_are_refused),
         cmocka_unit_test(rope_follows_its_kind),
+        cmocka_unit_test(divisors_say_their_scaling),
+        cmocka_unit_test(other_divisors_say_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -172,6 +172,11 @@ static void broken_sources_leave_nothing(void **state)
     expect("nowhere", convert(p.dir, "/nonexistent/x", err, sizeof(err)), E_IO, err, "made");
     snprintf(path, sizeof(path), "%s/model.safetensors", p.dir);
     expect("gguf", convert(path, p.out, err, sizeof(err)), E_FORMAT, err, "not a GGUF file");
+    char tokenizer[128];
+    snprintf(tokenizer, sizeof(tokenizer), "%s/tokenizer.json", p.dir);
+    assert_int_equal(unlink(tokenizer), 0);
+    expect("mute", convert(p.dir, p.out, err, sizeof(err)), E_INVALID, err, "tokenizer.model");
+    tiny_save(p.dir, "tokenizer.json", "{}", 2);
     struct tiny_file f;
     tiny_build(&sources[1], &f);
     memset(f.data + 64, 0xff, 4);
