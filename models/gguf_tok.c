@@ -212,16 +212,28 @@ enum status gguf_tokenizer(struct tokenizer **out, const struct gguf *g, const s
     return s;
 }
 
+static enum status write_json(char **out, size_t *bytes, const struct tokenizer *t,
+                              const struct gguf *g, const struct complaint *c)
+{
+    char pre[PRE_MAX];
+    enum status s = read_pre(pre, g, c);
+    if (s)
+        return s;
+    s = tok_write(out, bytes, t, tok_pre_chain(pre));
+    if (s)
+        s = complain(c, s, "%s",
+                     s == E_UNSUPPORTED ? "a token holds a NUL, which tokenizer.json cannot say"
+                                        : "no memory for tokenizer.json");
+    return s;
+}
+
 enum status gguf_tokenizer_json(char **out, size_t *bytes, const struct gguf *g,
                                 const struct complaint *c)
 {
     struct tokenizer *t = NULL;
-    char pre[PRE_MAX];
     enum status s = gguf_tokenizer(&t, g, c);
     if (!s)
-        s = read_pre(pre, g, c);
-    if (!s && tok_write(out, bytes, t, tok_pre_chain(pre)))
-        s = complain(c, E_NOMEM, "no memory for tokenizer.json");
+        s = write_json(out, bytes, t, g, c);
     tokenizer_close(t);
     return s;
 }

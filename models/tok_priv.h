@@ -232,7 +232,7 @@ enum status parts_assemble(struct tokenizer *t, const struct tok_parts *parts,
                            const struct complaint *c) MUST_CHECK;
 
 /* tok_write.c: tokenizer.json of a tokenizer that parts_assemble() made, from malloc(). regex:
- * how byte-level text is cut, up to a NULL. */
+ * how byte-level text is cut, up to a NULL. E_NOMEM; E_UNSUPPORTED: a NUL in a piece. */
 enum status tok_write(char **out, size_t *bytes, const struct tokenizer *t,
                       const char *const *regex) MUST_CHECK;
 

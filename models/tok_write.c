@@ -71,24 +71,36 @@ static void put_piece(const struct writer *w, uint32_t id)
     fputc('"', w->f);
 }
 
+static const char *truth(bool b)
+{
+    return b ? "true" : "false";
+}
+
+/* BOS where it has a text, which is special then whatever the lists said of it. */
+static bool is_bos(const struct tokenizer *t, uint32_t id)
+{
+    return (int32_t)id == t->bos && t->vocab.length[id] > 0;
+}
+
 static void put_added(const struct writer *w)
 {
-    const struct added_set *set = &w->t->added;
+    static const struct added none = {.id = -1};
     const struct vocab *v = &w->t->vocab;
     const char *comma = "";
     fputs("\"added_tokens\":[", w->f);
     /* By id: that is the order in which programs expect them. */
     for (uint32_t id = 0; id < v->n; id++) {
-        const struct added *a = added_find(set, v->bytes + v->start[id], v->length[id]);
-        if (!a || a->id != (int32_t)id)
+        const struct added *a = added_find(&w->t->added, v->bytes + v->start[id], v->length[id]);
+        a = a && a->id == (int32_t)id ? a : &none;
+        if (a == &none && !is_bos(w->t, id))
             continue;
         (void)fprintf(w->f, "%s\n{\"id\":%u,\"content\":", comma, id);
-        put_text(w->f, a->text, a->bytes);
+        put_piece(w, id);
         (void)fprintf(w->f,
                       ",\"single_word\":%s,\"lstrip\":%s,\"rstrip\":%s,\"normalized\":false,"
                       "\"special\":%s}",
-                      a->single_word ? "true" : "false", a->lstrip ? "true" : "false",
-                      a->rstrip ? "true" : "false", a->special ? "true" : "false");
+                      truth(a->single_word), truth(a->lstrip), truth(a->rstrip),
+                      truth(a->special || is_bos(w->t, id)));
         comma = ",";
     }
     fputs("],\n", w->f);
@@ -128,7 +140,7 @@ static void put_byte_steps(const struct writer *w, const char *const *regex)
 static void put_front(const struct writer *w)
 {
     const struct tokenizer *t = w->t;
-    if (t->bos < 0) {
+    if (t->bos < 0 || !is_bos(t, (uint32_t)t->bos)) {
         fputs("\"post_processor\":null,\n", w->f);
         return;
     }
@@ -250,17 +262,30 @@ static enum status put_all(const struct writer *w, const char *const *regex)
     (void)fprintf(w->f,
                   ",\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
                   "\"fuse_unk\":%s,\"byte_fallback\":%s,\"ignore_merges\":%s,\n",
-                  t->fuse_unk ? "true" : "false", t->byte_fallback ? "true" : "false",
-                  t->ignore_merges ? "true" : "false");
+                  truth(t->fuse_unk), truth(t->byte_fallback), truth(t->ignore_merges));
     put_vocab(w);
     enum status s = put_merges(w);
     fputs("}}\n", w->f);
     return s;
 }
 
+/* Readers of JSON, ours among them, take no NUL in a text. */
+static bool has_nul(const struct tokenizer *t)
+{
+    const struct vocab *v = &t->vocab;
+    for (uint32_t id = 0; id < v->n; id++) {
+        bool letters = t->byte_level && v->kind[id] == PIECE_TEXT;
+        if (!letters && memchr(v->bytes + v->start[id], '\0', v->length[id]))
+            return true;
+    }
+    return false;
+}
+
 enum status tok_write(char **out, size_t *bytes, const struct tokenizer *t,
                       const char *const *regex)
 {
+    if (has_nul(t))
+        return E_UNSUPPORTED;
     struct writer w = {.t = t};
     char *text = NULL;
     w.f = open_memstream(&text, bytes);

@@ -1,8 +1,10 @@
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "models/gguf.h"
+#include "models/tok_priv.h"
 
 /* A file's head, and everything that is made of it: the list of tensors, the configuration,
  * the tokenizer, what the chat template needs. Whatever is accepted must lie inside of the
@@ -35,6 +37,30 @@ static void check_line(enum status s, const char *err)
         require(s != E_AGAIN && strncmp(err, "f.gguf: ", 8) == 0 && !strchr(err, '\n'));
 }
 
+/* A tokenizer that was understood can be written as tokenizer.json, and that is understood. */
+static void write_again(const struct tokenizer *t, const struct gguf *g, const struct complaint *c)
+{
+    struct tok_trees trees = {.json = NULL};
+    struct tokenizer *again = tok_alloc();
+    char *text = NULL;
+    size_t bytes = 0;
+    enum status s = gguf_tokenizer_json(&text, &bytes, g, c);
+    require(again && (s == OK || c->text[0]));
+    if (s) {
+        tokenizer_close(again);
+        return;
+    }
+    require(json_of_text(&trees.json, text, bytes, TOK_FILE_NODES_MAX, c) == OK);
+    if (tok_load_trees(again, &trees, c))
+        (void)fprintf(stderr, "%s\n%s\n", c->text, text);
+    require(c->text[0] == '\0');
+    int32_t bos = tokenizer_bos(t);
+    require(tokenizer_bos(again) == (bos >= 0 && t->vocab.length[bos] ? bos : -1));
+    cJSON_Delete(trees.json);
+    tokenizer_close(again);
+    free(text);
+}
+
 static void use(const struct gguf *g, const struct complaint *c)
 {
     cJSON *config = NULL;
@@ -48,6 +74,8 @@ static void use(const struct gguf *g, const struct complaint *c)
         int32_t ids[64];
         size_t n = 0;
         (void)!tokenizer_encode(t, "ab \xc3\xa9 1", 7, true, ids, 64, &n);
+        c->text[0] = '\0';
+        write_again(t, g, c);
     }
     (void)gguf_head_rows(g);
     cJSON_Delete(config);

@@ -152,6 +152,22 @@ static void merges_decide(void **state)
     free(l);
 }
 
+static void no_nul_is_written(void **state)
+{
+    (void)state;
+    struct lists *l = malloc(sizeof(*l));
+    char *text = NULL;
+    size_t bytes = 0;
+    assert_non_null(l);
+    blank_lists(l);
+    l->piece[7] = (struct tok_text){"a\0b", 3};
+    struct tokenizer *t = put_together(l);
+    assert_int_equal(tok_write(&text, &bytes, t, NULL), E_UNSUPPORTED);
+    assert_null(text);
+    tokenizer_close(t);
+    free(l);
+}
+
 /* --- refusals --- */
 
 /* --- written as tokenizer.json --- */
@@ -167,6 +183,13 @@ static void awkward(struct lists *l)
         l->score[BLANK_PIECES + i] = -20;
     }
     l->parts.n_pieces += ARRAY_LEN(texts);
+}
+
+/* A mark that its file takes for text. */
+static void plain_bos(struct lists *l)
+{
+    blank_lists(l);
+    l->kind[1] = PART_TEXT;
 }
 
 static void no_front(struct lists *l)
@@ -191,8 +214,8 @@ static void awkward_bytes(struct lists *l)
 
 static void writing_changes_nothing(void **state)
 {
-    static void (*const kinds[])(struct lists * l) = {blank_lists, byte_lists, awkward, no_front,
-                                                      awkward_bytes};
+    static void (*const kinds[])(struct lists * l) = {blank_lists, byte_lists, awkward,
+                                                      no_front,    plain_bos,  awkward_bytes};
     static const char *const texts[] = {
         "b",         "ab", "aab", "aaab",      "a\nb",         "zz\xc3\xa9", "a b",   "\"\\ \"",
         "\t\" \x7f", " ",  "",    "1111 x 11", "<s>a</s><x>b", "<\"\\\n>1",  " x  x", "\"\\",
@@ -325,6 +348,7 @@ int main(void)
         cmocka_unit_test(scores_decide),
         cmocka_unit_test(merges_decide),
         cmocka_unit_test(writing_changes_nothing),
+        cmocka_unit_test(no_nul_is_written),
         cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
