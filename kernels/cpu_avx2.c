@@ -321,7 +321,7 @@ LANES_LOOPS(TARGET)
 
 const struct cpu_kernels *cpu_kernels_avx2(void)
 {
-    static const struct cpu_kernels table = LANES_TABLE("avx2", &attend_avx2);
+    static const struct cpu_kernels table = LANES_TABLE("avx2", &attend_avx2, NULL);
     return __builtin_cpu_supports("avx2") ? &table : NULL;
 }
 

@@ -5,24 +5,42 @@
  * off at the end: nothing saturates and nothing rounds. A float register is exactly
  * one group of LANES. */
 
-#include "kernels/cpu_kernels.h"
+#include "kernels/cpu_avx512.h"
 
 #if defined(__x86_64__)
 
 #include "kernels/cpu_attend.h"
 #include "kernels/cpu_lanes.h"
 
-#include <immintrin.h>
-
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx512dq")))
-#define TILE   TARGET static inline __attribute__((always_inline))
+#define TARGET AVX512
+#define TILE   AVX512_TILE
 
 enum {
     STEP = 64,
     LINE = 64,
+    CHAINS_MAX = 8, /* sums of one row under way at once */
+    AHEAD = 8192,   /* bytes between the weights read and those asked for */
     OFFSET = 128,
-    QUAD = 4, /* sums folded together */
+    QUAD = 4,    /* sums folded together */
+    WIDE_W = 16, /* a line of floats, so an output is written once and whole */
+    PASS_W = 8,
+    PAIR_K = LINE / PASS_W, /* k of eight weight rows that make a line */
+    WIDE_STEPS = STEP / 4,  /* products of four that a line of weights takes */
 };
+
+/* sum += u * s in fours of bytes. As an intrinsic, gcc 12 copies the sums of a loop back and forth.
+ */
+TILE __m512i dot(__m512i sum, __m512i u, __m512i s)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "vm"(s));
+    return sum;
+}
+
+TILE __m256i dot_half(__m256i sum, __m256i u, __m256i s)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "vm"(s));
+    return sum;
+}
 
 /* Four vectors to their four sums. */
 TILE __m128i fold4(__m512i a, __m512i b, __m512i c, __m512i d)
@@ -34,57 +52,59 @@ TILE __m128i fold4(__m512i a, __m512i b, __m512i c, __m512i d)
     return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
 }
 
-/* n_w and n_a are constants where this is inlined: the loops over them vanish and
- * the sums stay in registers, 16 at most: with 20 or 24 compilers begin to spill and
- * a third of the speed is gone. Weight rows beyond t->n_w repeat the last one. */
-TILE void tile(const struct q8_tile *t, const int n_w, const int n_a, int first)
+/* One weight row by n_a inputs, each sum in sixteen parts. Chains of sums hide the latency of
+ * a product. Memory is read in order, which the prefetchers of the machine serve best, with some
+ * help across pages. n_a and chains are constants where this is inlined, and 16 sums the most:
+ * with 20 or 24 compilers begin to spill and a third of the speed is gone. */
+TILE void row_sums(__m512i *total, const struct q8_tile *t, const int8_t *w, const int n_a,
+                   const int chains)
 {
     size_t k = (size_t)t->k;
-    const int8_t *w[Q8_TILE_W];
-    __m512i sum[Q8_TILE_A][Q8_TILE_W];
-    for (int i = 0; i < n_w; i++)
-        w[i] = t->w + (size_t)(first + i < t->n_w ? first + i : t->n_w - 1) * k;
-    for (int r = 0; r < n_a; r++) {
-        for (int i = 0; i < n_w; i++)
-            sum[r][i] = _mm512_setzero_si512();
-    }
+    size_t pass = (size_t)(STEP * chains);
     const __m512i flip = _mm512_set1_epi8((char)OFFSET);
-    /* A tile in two passes asks for the first half of the lines in its first pass. */
-    int32_t half = n_w < Q8_TILE_W ? t->next_lines / 2 : 0;
-    int32_t lines = first == 0 ? t->next_lines - half : half;
-    const char *next = lines > 0 ? (const char *)t->next : NULL;
-    if (next && first > 0)
-        next += (size_t)(t->next_lines - half) * k;
+    __m512i sum[Q8_TILE_A][CHAINS_MAX];
+    for (int r = 0; r < n_a; r++) {
+        for (int c = 0; c < chains; c++)
+            sum[r][c] = _mm512_setzero_si512();
+    }
     size_t j = 0;
-    for (; j + STEP <= k; j += STEP) {
-        __m512i a[Q8_TILE_A];
-        for (int r = 0; r < n_a; r++)
-            a[r] = _mm512_loadu_si512(t->a + (size_t)r * k + j);
-        for (int i = 0; i < n_w; i++) {
-            __m512i v = _mm512_xor_si512(_mm512_loadu_si512(w[i] + j), flip);
+    for (; j + pass <= k; j += pass) {
+        for (int c = 0; c < chains; c++) {
+            size_t at = j + (size_t)(STEP * c);
+            _mm_prefetch((const char *)w + at + AHEAD, _MM_HINT_T1);
+            __m512i v = _mm512_xor_si512(_mm512_loadu_si512(w + at), flip);
             for (int r = 0; r < n_a; r++)
-                sum[r][i] = _mm512_dpbusd_epi32(sum[r][i], v, a[r]);
-        }
-        if (next) {
-            for (int32_t line = 0; line < lines; line++, next += LINE)
-                _mm_prefetch(next, _MM_HINT_T1);
+                sum[r][c] = dot(sum[r][c], v, _mm512_loadu_si512(t->a + (size_t)r * k + at));
         }
     }
-    if (j < k) {
-        __mmask64 rest = ~(__mmask64)0 >> (STEP - (k - j));
-        for (int i = 0; i < n_w; i++) {
-            __m512i v = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, w[i] + j), flip);
-            for (int r = 0; r < n_a; r++) {
-                __m512i a = _mm512_maskz_loadu_epi8(rest, t->a + (size_t)r * k + j);
-                sum[r][i] = _mm512_dpbusd_epi32(sum[r][i], v, a);
-            }
+    for (; j < k; j += STEP) {
+        __mmask64 rest = k - j < STEP ? ~(__mmask64)0 >> (STEP - (k - j)) : ~(__mmask64)0;
+        __m512i v = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, w + j), flip);
+        for (int r = 0; r < n_a; r++) {
+            __m512i a = _mm512_maskz_loadu_epi8(rest, t->a + (size_t)r * k + j);
+            sum[r][0] = dot(sum[r][0], v, a);
         }
     }
     for (int r = 0; r < n_a; r++) {
-        __m128i over = _mm_set1_epi32(OFFSET * t->a_sum[r]);
-        for (int i = 0; i < n_w; i += QUAD) {
-            __m128i four = fold4(sum[r][i], sum[r][i + 1], sum[r][i + 2], sum[r][i + 3]);
-            _mm_storeu_si128((__m128i *)(void *)(t->sum + r * Q8_TILE_W + first + i),
+        total[r] = sum[r][0];
+        for (int c = 1; c < chains; c++)
+            total[r] = _mm512_add_epi32(total[r], sum[r][c]);
+    }
+}
+
+/* The sums of four weight rows are folded together. */
+TILE void tile(const struct q8_tile *t, const int n_a, const int chains)
+{
+    for (int32_t first = 0; first < t->n_w; first += QUAD) {
+        __m512i part[QUAD][Q8_TILE_A];
+        for (int32_t i = 0; i < QUAD; i++) {
+            int32_t n = min32(first + i, t->n_w - 1);
+            row_sums(part[i], t, t->w + (size_t)n * (size_t)t->k, n_a, chains);
+        }
+        for (int r = 0; r < n_a; r++) {
+            __m128i over = _mm_set1_epi32(OFFSET * t->a_sum[r]);
+            __m128i four = fold4(part[0][r], part[1][r], part[2][r], part[3][r]);
+            _mm_storeu_si128((__m128i *)(void *)(t->sum + r * Q8_TILE_W + first),
                              _mm_sub_epi32(four, over));
         }
     }
@@ -94,18 +114,16 @@ TARGET static void q8_tile(const struct q8_tile *t)
 {
     switch (t->n_a) {
     case 1:
-        tile(t, Q8_TILE_W, 1, 0);
+        tile(t, 1, CHAINS_MAX);
         return;
     case 2:
-        tile(t, Q8_TILE_W, 2, 0);
+        tile(t, 2, CHAINS_MAX);
         return;
     case 3:
-        for (int first = 0; first < t->n_w; first += QUAD)
-            tile(t, QUAD, 3, first);
+        tile(t, 3, 4);
         return;
     default:
-        for (int first = 0; first < t->n_w; first += QUAD)
-            tile(t, QUAD, Q8_TILE_A, first);
+        tile(t, Q8_TILE_A, 4);
         return;
     }
 }
@@ -116,10 +134,178 @@ TARGET static int32_t q8_sum(const int8_t *q, size_t n)
     const __m512i ones = _mm512_set1_epi8(1);
     for (size_t i = 0; i < n; i += STEP) {
         __mmask64 rest = n - i < STEP ? ~(__mmask64)0 >> (STEP - (n - i)) : ~(__mmask64)0;
-        sum = _mm512_dpbusd_epi32(sum, ones, _mm512_maskz_loadu_epi8(rest, q + i));
+        sum = dot(sum, ones, _mm512_maskz_loadu_epi8(rest, q + i));
     }
     return _mm512_reduce_add_epi32(sum);
 }
+
+/* ---- wide: many activation rows ----
+ *
+ * Lane i of a register belongs to activation row i, so four weights sent to all lanes serve
+ * sixteen rows and nothing has to be folded. Here the activations are the unsigned side: 128 is
+ * added when they are packed, and 128 * sum(w) is taken off the sums. */
+
+TARGET static void wide_pack(void *dst, const int8_t *a, int32_t n_a, int32_t k)
+{
+    pack_panel(dst, a, n_a, k, OFFSET);
+}
+
+/* Eight vectors of sixteen activation rows to half a row of [16][WIDE_W]. */
+TILE void wide_put(int32_t *sum, const __m512i r[PASS_W])
+{
+    __m512i t[PASS_W];
+    for (int i = 0; i < PASS_W; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int c = 0; c < QUAD; c++) {
+        for (int half = 0; half < 2; half++) {
+            __m512i x = t[QUAD * half + c / 2];
+            __m512i y = t[QUAD * half + c / 2 + 2];
+            __m512i u = c % 2 ? _mm512_unpackhi_epi64(x, y) : _mm512_unpacklo_epi64(x, y);
+            __m128i *to = (__m128i *)(void *)(sum + c * WIDE_W + QUAD * half);
+            enum { FOUR_ROWS = QUAD * WIDE_W / 4 };
+            _mm_storeu_si128(to, _mm512_castsi512_si128(u));
+            _mm_storeu_si128(to + FOUR_ROWS, _mm512_extracti32x4_epi32(u, 1));
+            _mm_storeu_si128(to + FOUR_ROWS * 2, _mm512_extracti32x4_epi32(u, 2));
+            _mm_storeu_si128(to + FOUR_ROWS * 3, _mm512_extracti32x4_epi32(u, 3));
+        }
+    }
+}
+
+/* What a pass over some panels works with. */
+struct wide_pass {
+    const int8_t *w[PASS_W];
+    const uint8_t *a; /* the first panel */
+    size_t panel;     /* bytes of one */
+    const char *next; /* eight weight rows to come, asked for a line at a time */
+};
+
+/* Four weights from byte j of row w, of which n are there. */
+TILE int32_t four_weights(const int8_t *w, size_t n)
+{
+    int32_t four = 0;
+    memcpy(&four, w, n);
+    return four;
+}
+
+/* n_z is a constant where this is inlined: 16 registers of sums at most, see tile(). */
+TILE void wide_step(__m512i sum[2][PASS_W], const struct wide_pass *p, size_t j, size_t n,
+                    const int n_z)
+{
+    __m512i a[2];
+    for (int z = 0; z < n_z; z++)
+        a[z] = _mm512_load_si512(p->a + (size_t)z * p->panel + j * WIDE_STEPS);
+    for (int i = 0; i < PASS_W; i++) {
+        __m512i w = _mm512_set1_epi32(four_weights(p->w[i] + j, n));
+        for (int z = 0; z < n_z; z++)
+            sum[z][i] = dot(sum[z][i], a[z], w);
+    }
+}
+
+TILE void wide_panels(int32_t *out, const struct wide_pass *p, size_t k, const __m512i *over,
+                      const int n_z)
+{
+    __m512i sum[2][PASS_W];
+    for (int z = 0; z < n_z; z++) {
+        for (int i = 0; i < PASS_W; i++)
+            sum[z][i] = _mm512_setzero_si512();
+    }
+    size_t j = 0;
+    for (; j + PAIR_K <= k; j += PAIR_K) {
+        _mm_prefetch(p->next + j * PASS_W, _MM_HINT_T1);
+        wide_step(sum, p, j, QUAD, n_z);
+        wide_step(sum, p, j + QUAD, QUAD, n_z);
+    }
+    for (; j + QUAD <= k; j += QUAD)
+        wide_step(sum, p, j, QUAD, n_z);
+    if (j < k)
+        wide_step(sum, p, j, k - j, n_z);
+    for (int z = 0; z < n_z; z++) {
+        for (int i = 0; i < PASS_W; i++)
+            sum[z][i] = _mm512_sub_epi32(sum[z][i], over[i]);
+        wide_put(out + z * Q8_PANEL * WIDE_W, sum[z]);
+    }
+}
+
+TILE void wide_few_step(__m256i sum[PASS_W], const struct wide_pass *p, size_t j, size_t n)
+{
+    __m256i a = _mm256_load_si256((const __m256i *)(const void *)(p->a + j * WIDE_STEPS));
+    for (int i = 0; i < PASS_W; i++)
+        sum[i] = dot_half(sum[i], a, _mm256_set1_epi32(four_weights(p->w[i] + j, n)));
+}
+
+/* The same for the first eight rows of one panel: half the register, half the work. */
+TILE void wide_few(int32_t *out, const struct wide_pass *p, size_t k, const __m512i *over)
+{
+    __m256i sum[PASS_W];
+    for (int i = 0; i < PASS_W; i++)
+        sum[i] = _mm256_setzero_si256();
+    size_t j = 0;
+    for (; j + PAIR_K <= k; j += PAIR_K) {
+        _mm_prefetch(p->next + j * PASS_W, _MM_HINT_T1);
+        wide_few_step(sum, p, j, QUAD);
+        wide_few_step(sum, p, j + QUAD, QUAD);
+    }
+    for (; j + QUAD <= k; j += QUAD)
+        wide_few_step(sum, p, j, QUAD);
+    if (j < k)
+        wide_few_step(sum, p, j, k - j);
+    __m512i all[PASS_W];
+    for (int i = 0; i < PASS_W; i++)
+        all[i] = _mm512_sub_epi32(_mm512_zextsi256_si512(sum[i]), over[i]);
+    wide_put(out, all);
+}
+
+/* OFFSET times the sum of each of eight weight rows, in every lane. */
+TILE void weight_sums(__m512i over[PASS_W], const int8_t *const w[PASS_W], size_t k)
+{
+    const __m512i ones = _mm512_set1_epi8(1);
+    for (int i = 0; i < PASS_W; i++)
+        over[i] = _mm512_setzero_si512();
+    size_t j = 0;
+    for (; j + STEP <= k; j += STEP) {
+        for (int i = 0; i < PASS_W; i++)
+            over[i] = dot(over[i], ones, _mm512_loadu_si512(w[i] + j));
+    }
+    __mmask64 rest = j < k ? ~(__mmask64)0 >> (STEP - (k - j)) : 0;
+    for (int i = 0; i < PASS_W; i++)
+        over[i] = dot(over[i], ones, _mm512_maskz_loadu_epi8(rest, w[i] + j));
+    for (int i = 0; i < PASS_W; i++)
+        over[i] = _mm512_set1_epi32(OFFSET * _mm512_reduce_add_epi32(over[i]));
+}
+
+/* Eight weight rows against all panels; sum is their half of each row. */
+TILE void wide_half(const struct q8_wide_tile *t, int32_t first)
+{
+    enum { PAIR = 2 * Q8_PANEL };
+    size_t k = (size_t)t->k;
+    struct wide_pass p = {.a = t->a, .panel = t->panel_bytes};
+    __m512i over[PASS_W];
+    for (int i = 0; i < PASS_W; i++)
+        p.w[i] = t->w + (size_t)min32(first + i, t->n_w - 1) * k;
+    weight_sums(over, p.w, k);
+    p.next = (const char *)(t->next ? t->next + (size_t)first * k : p.w[0]);
+    int32_t *sum = t->sum + first;
+    int32_t row = 0;
+    for (; row + Q8_PANEL < t->n_a; row += PAIR) {
+        wide_panels(sum + row * WIDE_W, &p, k, over, 2);
+        p.a += 2 * p.panel;
+        p.next = (const char *)p.w[0];
+    }
+    if (t->n_a - row > Q8_PANEL / 2)
+        wide_panels(sum + row * WIDE_W, &p, k, over, 1);
+    else if (row < t->n_a)
+        wide_few(sum + row * WIDE_W, &p, k, over);
+}
+
+TARGET static void wide_sums(const struct q8_wide_tile *t)
+{
+    for (int32_t first = 0; first < t->n_w; first += PASS_W)
+        wide_half(t, first);
+}
+
+static const struct q8_wide wide = {.n_w = WIDE_W, .pack = wide_pack, .sums = wide_sums};
 
 /* ---- floats ---- */
 
@@ -261,7 +447,7 @@ LANES_LOOPS(TARGET)
 
 const struct cpu_kernels *cpu_kernels_avx512(void)
 {
-    static const struct cpu_kernels table = LANES_TABLE("avx512vnni", &attend_avx512);
+    static const struct cpu_kernels table = LANES_TABLE("avx512vnni", &attend_avx512, &wide);
     bool can = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vnni");

@@ -81,7 +81,7 @@ static float max(const float *x, size_t n)
     return max_lanes(x, n);
 }
 
-static const struct cpu_kernels plain = LANES_TABLE("plain", &attend_plain);
+static const struct cpu_kernels plain = LANES_TABLE("plain", &attend_plain, NULL);
 
 const struct cpu_kernels *cpu_kernels_plain(void)
 {

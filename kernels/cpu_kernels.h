@@ -11,8 +11,11 @@
 
 enum {
     LANES = 16,
-    Q8_TILE_W = 8,    /* weight rows of one int8 tile */
-    Q8_TILE_A = 4,    /* activation rows of one int8 tile */
+    Q8_TILE_W = 8,   /* weight rows of one int8 tile */
+    Q8_TILE_A = 4,   /* activation rows of one int8 tile */
+    Q8_PANEL = 16,   /* activation rows of a panel */
+    Q8_PANEL_K = 64, /* k of a panel is filled up to a multiple of this */
+    Q8_WIDE_W_MAX = 32,
     FLOAT_TILE_W = 4, /* the same for float tiles */
     FLOAT_TILE_A = 2,
 };
@@ -25,9 +28,47 @@ struct q8_tile {
     int32_t n_w;          /* 1 .. Q8_TILE_W */
     int32_t n_a;          /* 1 .. Q8_TILE_A */
     int32_t k;
-    const int8_t *next; /* where the weights to come begin, or NULL */
-    int32_t next_lines; /* cache lines of them to ask for per 64 bytes of k */
-    int32_t *sum;       /* [n_a][Q8_TILE_W] */
+    int32_t *sum; /* [n_a][Q8_TILE_W] */
+};
+
+/* The same for many activation rows, which are packed before: a panel holds Q8_PANEL of them,
+ * side by side in whatever order serves the instruction set. */
+struct q8_wide_tile {
+    const int8_t *w;    /* [n_w][k] */
+    const uint8_t *a;   /* packed panels, 64-byte aligned */
+    size_t panel_bytes; /* from one to the next */
+    int32_t n_w;        /* 1 .. n_w of the table */
+    int32_t n_a;        /* activation rows, 1 or more; the last panel may have fewer */
+    int32_t k;
+    const int8_t *next; /* [n_w][k] where the weights to come are, or NULL */
+    int32_t *sum;       /* [n_a, rounded up to whole panels][n_w of the table] */
+};
+
+struct q8_wide {
+    int32_t n_w; /* weight rows of a tile, at most Q8_WIDE_W_MAX */
+    /* One panel of n_a rows, of q8_panel_bytes(k). */
+    void (*pack)(void *dst, const int8_t *a, int32_t n_a, int32_t k);
+    void (*sums)(const struct q8_wide_tile *t);
+};
+
+static inline size_t q8_panel_bytes(int32_t k)
+{
+    size_t steps = ((size_t)k + Q8_PANEL_K - 1) / Q8_PANEL_K;
+    return steps * Q8_PANEL_K * Q8_PANEL;
+}
+
+/* y [n_a][stride] = (float)sum * x_scale * w_scale + bias, or y += with accumulate. */
+struct q8_out {
+    float *y;
+    size_t stride;
+    const int32_t *sum; /* [n_a][sum_stride] */
+    int32_t sum_stride;
+    int32_t n_a;
+    int32_t n_w;
+    const float *x_scale; /* [n_a] */
+    const float *w_scale; /* [n_w] */
+    const float *bias;    /* [n_w] or NULL */
+    bool accumulate;
 };
 
 /* sum = W A^T in floats; the scale of int8 weights is the caller's. */
@@ -44,6 +85,8 @@ struct float_tile {
 struct cpu_kernels {
     const char *name;
     void (*q8_tile)(const struct q8_tile *t);
+    const struct q8_wide *wide; /* NULL: tiles serve any number of rows */
+    void (*q8_put)(const struct q8_out *t);
     void (*float_tile)(const struct float_tile *t);
     /* Sum of n int8 values. */
     int32_t (*q8_sum)(const int8_t *q, size_t n);

@@ -103,6 +103,36 @@ LANES_FN int32_t q8_sum_lanes(const int8_t *q, size_t n)
     return sum;
 }
 
+/* accumulate and biased are constants where this is inlined, and n_w mostly is: that is what
+ * makes a row worth a vector. */
+LANES_FN void put_row_lanes(float *restrict y, const int32_t *restrict sum, float x_scale,
+                            const float *restrict w_scale, const float *restrict bias, size_t n_w,
+                            bool accumulate)
+{
+    for (size_t i = 0; i < n_w; i++) {
+        float value = (float)sum[i] * x_scale * w_scale[i];
+        value = bias ? value + bias[i] : value;
+        y[i] = accumulate ? y[i] + value : value;
+    }
+}
+
+LANES_FN void q8_put_lanes(const struct q8_out *t)
+{
+    for (int32_t r = 0; r < t->n_a; r++) {
+        float *y = t->y + (size_t)r * t->stride;
+        const int32_t *sum = t->sum + (size_t)r * (size_t)t->sum_stride;
+        float x_scale = t->x_scale[r];
+        if (t->bias || t->n_w % LANES)
+            put_row_lanes(y, sum, x_scale, t->w_scale, t->bias, (size_t)t->n_w, t->accumulate);
+        else if (t->accumulate)
+            for (int32_t i = 0; i < t->n_w; i += LANES)
+                put_row_lanes(y + i, sum + i, x_scale, t->w_scale + i, NULL, LANES, true);
+        else
+            for (int32_t i = 0; i < t->n_w; i += LANES)
+                put_row_lanes(y + i, sum + i, x_scale, t->w_scale + i, NULL, LANES, false);
+    }
+}
+
 LANES_FN void quantize_lanes(int8_t *q, float *scale, const float *x, size_t n)
 {
     /* Magnitudes compared as integers: NaN is above infinity, so one maximum finds
@@ -192,6 +222,10 @@ LANES_FN float exp_sum_lanes(float *x, float max, size_t n)
     {                                                                                              \
         return square_sum_lanes(x, n);                                                             \
     }                                                                                              \
+    target static void q8_put(const struct q8_out *t)                                              \
+    {                                                                                              \
+        q8_put_lanes(t);                                                                           \
+    }                                                                                              \
     target static void quantize(int8_t *q, float *scale, const float *x, size_t n)                 \
     {                                                                                              \
         quantize_lanes(q, scale, x, n);                                                            \
@@ -209,12 +243,14 @@ LANES_FN float exp_sum_lanes(float *x, float max, size_t n)
         return exp_sum_lanes(x, most, n);                                                          \
     }
 
-/* The table of a file that has functions of all these names; attention's loops beside them. */
-#define LANES_TABLE(label, loops)                                                                  \
+/* The table of a file that has functions of all these names; attention's loops beside them, and
+ * its struct q8_wide or NULL. */
+#define LANES_TABLE(label, loops, many)                                                            \
     {                                                                                              \
-        .name = label, .q8_tile = q8_tile, .float_tile = float_tile, .q8_sum = q8_sum,             \
-        .square_sum = square_sum, .quantize = quantize, .silu_mul = silu_mul, .widen = widen,      \
-        .dots = dots, .weigh = weigh, .max = max, .exp_sum = exp_sum, .attend = loops,             \
+        .name = label, .q8_tile = q8_tile, .wide = (many), .q8_put = q8_put,                       \
+        .float_tile = float_tile, .q8_sum = q8_sum, .square_sum = square_sum,                      \
+        .quantize = quantize, .silu_mul = silu_mul, .widen = widen, .dots = dots, .weigh = weigh,  \
+        .max = max, .exp_sum = exp_sum, .attend = (loops),                                         \
     }
 
 #endif

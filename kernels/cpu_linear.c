@@ -3,7 +3,9 @@
  * A task is a run of weight rows. It takes the activations in blocks that stay in
  * the second-level cache and, inside a block, each group of weight rows once: few
  * rows stream the weights past all of them, many rows reuse a group from the
- * nearest cache. While a group is worked on, the next one is asked for from memory.
+ * nearest cache.
+ * Where the instruction set has loops for many rows, activations are packed for them
+ * before, once for all tasks.
  *
  * Each sum is one call of a tile for the whole of k, so no blocking can change a
  * result. */
@@ -19,6 +21,10 @@ enum {
     TASK_BYTES_LEAST = 64 * 1024,
     PRODUCTS_PER_BYTE = 16,
     TASKS_PER_THREAD = 4,
+    /* Many rows: packed at a time, so that what they take is bounded. */
+    WIDE_ROWS_MAX = 512,
+    /* Weights of a task: they come back from a near cache for each block of rows. */
+    WIDE_WEIGHT_BYTES = 1024 * 1024,
 };
 
 struct linear_job {
@@ -30,41 +36,24 @@ struct linear_job {
     int32_t n_each;     /* weight rows of a task, a multiple of the tile */
     int32_t rows_block; /* activation rows of a block, a multiple of the tile */
     bool accumulate;
+    /* Many rows, of which row_first .. row_first + rows - 1 are packed. */
+    int32_t row_first;
+    uint8_t *packed; /* [panels][panel_bytes] */
+    size_t panel_bytes;
+    int32_t *sums; /* [threads][rows_block][n_w of the table] */
 };
 
-/* A full tile has a constant length, which is what makes it worth a vector. */
-static inline void scale_sums(float *restrict y, const int32_t *restrict sum, float x_scale,
-                              const float *restrict w_scale, int32_t n, bool accumulate)
+/* Sums of t->n_a rows from `row` and of the weight rows from n, to where they belong. */
+static void put_q8(const struct linear_job *job, struct q8_out *t, int32_t row, int32_t n)
 {
-    for (int32_t i = 0; i < n; i++) {
-        float value = (float)sum[i] * x_scale * w_scale[i];
-        y[i] = accumulate ? y[i] + value : value;
-    }
-}
-
-static void scale_biased(float *restrict y, const int32_t *restrict sum, float x_scale,
-                         const struct weight *w, int32_t n, int32_t n_w, bool accumulate)
-{
-    for (int32_t i = 0; i < n_w; i++) {
-        float value = (float)sum[i] * x_scale * w->scale[n + i] + w->bias[n + i];
-        y[i] = accumulate ? y[i] + value : value;
-    }
-}
-
-static void put_q8(const struct linear_job *job, int32_t row, int32_t n, int32_t n_w,
-                   const int32_t *sum)
-{
-    float *y = &job->y[(size_t)row * (size_t)job->w->n + (size_t)n];
-    const float *w_scale = job->w->scale + n;
-    float x_scale = job->x->scale[row];
-    if (job->w->bias)
-        scale_biased(y, sum, x_scale, job->w, n, n_w, job->accumulate);
-    else if (n_w < Q8_TILE_W)
-        scale_sums(y, sum, x_scale, w_scale, n_w, job->accumulate);
-    else if (job->accumulate)
-        scale_sums(y, sum, x_scale, w_scale, Q8_TILE_W, true);
-    else
-        scale_sums(y, sum, x_scale, w_scale, Q8_TILE_W, false);
+    const struct weight *w = job->w;
+    t->y = &job->y[(size_t)row * (size_t)w->n + (size_t)n];
+    t->stride = (size_t)w->n;
+    t->x_scale = job->x->scale + row;
+    t->w_scale = w->scale + n;
+    t->bias = w->bias ? w->bias + n : NULL;
+    t->accumulate = job->accumulate;
+    job->cpu->kern->q8_put(t);
 }
 
 static void put_float(const struct linear_job *job, int32_t row, int32_t n, int32_t n_w,
@@ -86,24 +75,14 @@ static void q8_group(const struct linear_job *job, int32_t n, int32_t n_w, int32
     const struct weight *w = job->w;
     size_t k = (size_t)w->k;
     int32_t sum[Q8_TILE_A * Q8_TILE_W];
-    int32_t tiles = (end - begin + Q8_TILE_A - 1) / Q8_TILE_A;
-    int32_t lines = (Q8_TILE_W + tiles - 1) / tiles;
-    struct q8_tile t = {
-        .w = w->q + (size_t)n * k, .n_w = n_w, .k = w->k, .next_lines = lines, .sum = sum};
-    /* The groups lie one behind the other, and each tile asks for its share. */
-    const int8_t *next = n + n_w < w->n ? t.w + (size_t)n_w * k : NULL;
-    size_t share = (size_t)lines * k;
-    size_t left = (size_t)min32(Q8_TILE_W, w->n - n - n_w) * k;
+    struct q8_tile t = {.w = w->q + (size_t)n * k, .n_w = n_w, .k = w->k, .sum = sum};
     for (int32_t row = begin; row < end; row += Q8_TILE_A) {
         t.a = job->x->q + (size_t)row * k;
         t.a_sum = a_sum + (row - begin);
         t.n_a = min32(Q8_TILE_A, end - row);
-        t.next = left >= share && next ? next : NULL;
         job->cpu->kern->q8_tile(&t);
-        for (int32_t r = 0; r < t.n_a; r++)
-            put_q8(job, row + r, n, n_w, sum + r * Q8_TILE_W);
-        next = t.next ? next + share : NULL;
-        left -= t.next ? share : 0;
+        struct q8_out out = {.sum = sum, .sum_stride = Q8_TILE_W, .n_a = t.n_a, .n_w = n_w};
+        put_q8(job, &out, row, n);
     }
 }
 
@@ -120,6 +99,40 @@ static void q8_task(const void *arg, int32_t task, int32_t worker)
             a_sum[row - begin] = job->cpu->kern->q8_sum(job->x->q + (size_t)row * k, k);
         for (int32_t n = task * job->n_each; n < n_end; n += Q8_TILE_W)
             q8_group(job, n, min32(Q8_TILE_W, n_end - n), begin, end, a_sum);
+    }
+}
+
+/* ---- many rows ---- */
+
+static void pack_task(const void *arg, int32_t task, int32_t worker)
+{
+    const struct linear_job *job = arg;
+    int32_t row = task * Q8_PANEL;
+    const int8_t *a = job->x->q + (size_t)(job->row_first + row) * (size_t)job->w->k;
+    (void)worker;
+    job->cpu->kern->wide->pack(job->packed + (size_t)task * job->panel_bytes, a,
+                               min32(Q8_PANEL, job->rows - row), job->w->k);
+}
+
+static void wide_task(const void *arg, int32_t task, int32_t worker)
+{
+    const struct linear_job *job = arg;
+    const struct weight *w = job->w;
+    int32_t n_w = job->cpu->kern->wide->n_w;
+    int32_t n_end = min32((task + 1) * job->n_each, w->n);
+    struct q8_wide_tile t = {.panel_bytes = job->panel_bytes, .k = w->k};
+    t.sum = job->sums + (size_t)worker * (size_t)(job->rows_block * n_w);
+    for (int32_t begin = 0; begin < job->rows; begin += job->rows_block) {
+        t.a = job->packed + (size_t)(begin / Q8_PANEL) * job->panel_bytes;
+        t.n_a = min32(job->rows_block, job->rows - begin);
+        for (int32_t n = task * job->n_each; n < n_end; n += n_w) {
+            t.w = w->q + (size_t)n * (size_t)w->k;
+            t.n_w = min32(n_w, n_end - n);
+            t.next = n + 2 * n_w <= w->n ? t.w + (size_t)n_w * (size_t)w->k : NULL;
+            job->cpu->kern->wide->sums(&t);
+            struct q8_out out = {.sum = t.sum, .sum_stride = n_w, .n_a = t.n_a, .n_w = t.n_w};
+            put_q8(job, &out, job->row_first + begin, n);
+        }
     }
 }
 
@@ -154,25 +167,58 @@ static void float_task(const void *arg, int32_t task, int32_t worker)
     }
 }
 
-static int32_t block_rows(size_t row_bytes)
+static int32_t block_rows(size_t row_bytes, int32_t multiple)
 {
     size_t rows = ACT_BLOCK_BYTES / (row_bytes ? row_bytes : 1);
-    rows = rows < ACT_BLOCK_ROWS_MAX ? rows : ACT_BLOCK_ROWS_MAX;
-    rows -= rows % Q8_TILE_A;
-    return rows < Q8_TILE_A ? Q8_TILE_A : (int32_t)rows;
+    int32_t n = rows < ACT_BLOCK_ROWS_MAX ? (int32_t)rows : ACT_BLOCK_ROWS_MAX;
+    n -= n % multiple;
+    return n < multiple ? multiple : n;
 }
 
 /* Several tasks per thread even out what a neighbour on the machine takes away. */
 static int32_t weight_rows_each(const struct cpu *c, const struct weight *w, int32_t rows,
-                                size_t row_bytes)
+                                size_t row_bytes, int32_t multiple)
 {
     size_t cost = row_bytes * (1 + (size_t)rows / PRODUCTS_PER_BYTE);
     size_t worth = TASK_BYTES_LEAST / (cost ? cost : 1) + 1;
     size_t n_tasks = (size_t)pool_threads(c->pool) * TASKS_PER_THREAD;
     size_t even = ((size_t)w->n + n_tasks - 1) / n_tasks;
     size_t each = worth > even ? worth : even;
-    each += (Q8_TILE_W - each % Q8_TILE_W) % Q8_TILE_W;
+    each += ((size_t)multiple - each % (size_t)multiple) % (size_t)multiple;
     return each < (size_t)w->n ? (int32_t)each : w->n;
+}
+
+/* The tasks of a product: enough for every thread, each with enough to do. */
+static void linear_run(struct linear_job *job, struct cpu *c, pool_fn fn)
+{
+    cpu_run(c, (job->w->n + job->n_each - 1) / job->n_each, fn, job);
+}
+
+static void wide_linear(struct cpu *c, struct linear_job *job)
+{
+    int32_t n_w = c->kern->wide->n_w;
+    int32_t rows = job->rows;
+    size_t k = (size_t)job->w->k;
+    job->panel_bytes = q8_panel_bytes(job->w->k);
+    job->rows_block = block_rows(job->panel_bytes / Q8_PANEL, 2 * Q8_PANEL);
+    size_t panels = ((size_t)min32(rows, WIDE_ROWS_MAX) + Q8_PANEL - 1) / Q8_PANEL;
+    size_t packed = panels * job->panel_bytes;
+    size_t threads = (size_t)pool_threads(c->pool);
+    size_t sums = (size_t)(job->rows_block * n_w) * sizeof(int32_t);
+    if (!cpu_reserve(c, packed / threads + 1 + sums))
+        return;
+    /* The scratch of all threads as one: what is packed, then sums for each. */
+    job->sums = cpu_scratch(c, 0);
+    job->packed = (uint8_t *)cpu_scratch(c, 0) + sums * threads;
+    size_t most = WIDE_WEIGHT_BYTES / (k ? k : 1);
+    for (; job->row_first < rows; job->row_first += WIDE_ROWS_MAX) {
+        job->rows = min32(WIDE_ROWS_MAX, rows - job->row_first);
+        job->n_each = weight_rows_each(c, job->w, job->rows, k, n_w);
+        if (job->rows > job->rows_block && (size_t)job->n_each > most)
+            job->n_each = most < (size_t)n_w ? n_w : (int32_t)(most - most % (size_t)n_w);
+        cpu_run(c, (job->rows + Q8_PANEL - 1) / Q8_PANEL, pack_task, job);
+        linear_run(job, c, wide_task);
+    }
 }
 
 void cpu_linear(struct ops *o, float *y, const struct act *x, const struct weight *w, int32_t rows,
@@ -184,7 +230,11 @@ void cpu_linear(struct ops *o, float *y, const struct act *x, const struct weigh
     size_t k = (size_t)w->k;
     struct linear_job job = {.cpu = c, .x = x, .w = w, .rows = rows, .accumulate = accumulate};
     job.y = y;
-    job.rows_block = block_rows(w->act == NUM_Q8 ? k : k * sizeof(float));
-    job.n_each = weight_rows_each(c, w, rows, w->kind == NUM_Q8 ? k : k * sizeof(float));
-    cpu_run(c, (w->n + job.n_each - 1) / job.n_each, w->act == NUM_Q8 ? q8_task : float_task, &job);
+    if (w->act == NUM_Q8 && c->kern->wide && rows > Q8_TILE_A) {
+        wide_linear(c, &job);
+        return;
+    }
+    job.rows_block = block_rows(w->act == NUM_Q8 ? k : k * sizeof(float), Q8_TILE_A);
+    job.n_each = weight_rows_each(c, w, rows, w->kind == NUM_Q8 ? k : k * sizeof(float), Q8_TILE_W);
+    linear_run(&job, c, w->act == NUM_Q8 ? q8_task : float_task);
 }

@@ -38,8 +38,6 @@ static void q8_case(const struct cpu_kernels *fast, size_t k, int32_t n_w, int32
                         .n_w = n_w,
                         .n_a = n_a,
                         .k = (int32_t)k,
-                        .next = w_exact,
-                        .next_lines = 2,
                         .sum = want};
     plain->q8_tile(&t);
     t.sum = got;
@@ -50,6 +48,70 @@ static void q8_case(const struct cpu_kernels *fast, size_t k, int32_t n_w, int32
     free(a);
     free(w_exact);
     free(a_exact);
+}
+
+/* Sums of many rows against those of the plain tile, two rows at a time. */
+static void wide_case(const struct q8_wide *wide, size_t k, int32_t n_w, int32_t n_a, bool most)
+{
+    int8_t *w = random_q8(k * (size_t)n_w, k);
+    int8_t *a = random_q8(k * (size_t)n_a, k + 1);
+    if (most) {
+        memset(w, -128, k * (size_t)n_w);
+        memset(a, n_a % 2 ? -128 : 127, k * (size_t)n_a);
+    }
+    int32_t panels = (n_a + Q8_PANEL - 1) / Q8_PANEL;
+    size_t panel_bytes = q8_panel_bytes((int32_t)k);
+    uint8_t *packed = aligned_alloc(64, panel_bytes * (size_t)panels);
+    size_t sums = (size_t)(panels * Q8_PANEL * wide->n_w);
+    int32_t *got = aligned_alloc(64, sums * sizeof(*got));
+    assert_true(packed && got);
+    for (int32_t p = 0; p < panels; p++)
+        wide->pack(packed + (size_t)p * panel_bytes, a + (size_t)(p * Q8_PANEL) * k,
+                   min32(Q8_PANEL, n_a - p * Q8_PANEL), (int32_t)k);
+    struct q8_wide_tile t = {.w = w,
+                             .a = packed,
+                             .panel_bytes = panel_bytes,
+                             .n_w = n_w,
+                             .n_a = n_a,
+                             .k = (int32_t)k,
+                             .next = n_a % 3 ? w : NULL,
+                             .sum = got};
+    wide->sums(&t);
+    int32_t want[Q8_TILE_A * Q8_TILE_W];
+    int32_t a_sum[Q8_TILE_A] = {0};
+    for (int32_t r = 0; r < n_a; r++) {
+        for (int32_t i = 0; i < n_w; i += Q8_TILE_W) {
+            struct q8_tile one = {.w = w + (size_t)i * k,
+                                  .a = a + (size_t)r * k,
+                                  .a_sum = a_sum,
+                                  .n_w = min32(Q8_TILE_W, n_w - i),
+                                  .n_a = 1,
+                                  .k = (int32_t)k,
+                                  .sum = want};
+            plain->q8_tile(&one);
+            assert_memory_equal(got + r * wide->n_w + i, want, (size_t)one.n_w * sizeof(*want));
+        }
+    }
+    free(w);
+    free(a);
+    free(packed);
+    free(got);
+}
+
+static void test_wide(void **state)
+{
+    static const int32_t rows[] = {1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 50, 65};
+    (void)state;
+    for (size_t i = 0; cpu_kernels_at(i); i++) {
+        const struct q8_wide *wide = cpu_kernels_at(i)->wide;
+        for (size_t l = 0; wide && l < ARRAY_LEN(lengths); l++) {
+            for (size_t r = 0; r < ARRAY_LEN(rows); r++) {
+                int32_t n_w = 1 + (int32_t)(l * ARRAY_LEN(rows) + r) % wide->n_w;
+                wide_case(wide, lengths[l], n_w, rows[r], false);
+                wide_case(wide, lengths[l], wide->n_w, rows[r], r % 2 == 0);
+            }
+        }
+    }
 }
 
 static void float_case(const struct cpu_kernels *fast, size_t k, int32_t n_w, int32_t n_a,
@@ -223,6 +285,7 @@ int main(void)
     plain = cpu_kernels_plain();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiles),
+        cmocka_unit_test(test_wide),
         cmocka_unit_test(test_vectors),
         cmocka_unit_test(test_pool),
     };
