@@ -445,18 +445,30 @@ TARGET static float max(const float *x, size_t n)
 
 LANES_LOOPS(TARGET)
 
+static const struct cpu_kernels avx512 = LANES_TABLE("avx512vnni", &attend_avx512, &wide);
+
 const struct cpu_kernels *cpu_kernels_avx512(void)
 {
-    static const struct cpu_kernels table = LANES_TABLE("avx512vnni", &attend_avx512, &wide);
     bool can = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vnni");
-    return can ? &table : NULL;
+    return can ? &avx512 : NULL;
+}
+
+const struct cpu_kernels *cpu_kernels_amx(void)
+{
+    static const struct cpu_kernels table = LANES_TABLE("amx", &attend_avx512, &cpu_wide_amx);
+    return cpu_kernels_avx512() && cpu_amx_granted() ? &table : NULL;
 }
 
 #else
 
 const struct cpu_kernels *cpu_kernels_avx512(void)
+{
+    return NULL;
+}
+
+const struct cpu_kernels *cpu_kernels_amx(void)
 {
     return NULL;
 }

@@ -94,6 +94,7 @@ const struct cpu_kernels *cpu_kernels_at(size_t i)
         cpu_kernels_plain(),
         cpu_kernels_avx2(),
         cpu_kernels_avx512(),
+        cpu_kernels_amx(),
     };
     for (size_t t = 0; t < ARRAY_LEN(tables); t++) {
         if (tables[t] && i-- == 0)

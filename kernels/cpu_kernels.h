@@ -117,5 +117,10 @@ const struct cpu_kernels *cpu_kernels_best(void);
 const struct cpu_kernels *cpu_kernels_plain(void);
 const struct cpu_kernels *cpu_kernels_avx2(void);
 const struct cpu_kernels *cpu_kernels_avx512(void);
+const struct cpu_kernels *cpu_kernels_amx(void);
+
+/* What of the table is AMX, for the file that has the rest. */
+extern const struct q8_wide cpu_wide_amx;
+bool cpu_amx_granted(void);
 
 #endif

@@ -283,6 +283,8 @@ static void test_pool(void **state)
 int main(void)
 {
     plain = cpu_kernels_plain();
+    for (size_t i = 0; cpu_kernels_at(i); i++)
+        print_message("table: %s\n", cpu_kernels_at(i)->name);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiles),
         cmocka_unit_test(test_wide),

@@ -88,6 +88,8 @@ static const struct linear_case linear_cases[] = {
     {.rows = 1, .n = 13, .k = 96, .bias = true},
     {.rows = 19, .n = 50, .k = 64, .bias = true, .zero_row = true},
     {.rows = 6, .n = 24, .k = 40, .bias = true, .accumulate = true},
+    {.rows = 529, .n = 37, .k = 67, .bias = true},
+    {.rows = 24, .n = 97, .k = 131, .lowest = true},
 };
 
 struct linear_data {
