@@ -21,42 +21,9 @@ static void q8_tile(const struct q8_tile *t)
     }
 }
 
-static float dot_q8(const float *a, const int8_t *w, size_t k)
-{
-    float lane[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= k; i += LANES) {
-        for (size_t j = 0; j < LANES; j++)
-            lane[j] += a[i + j] * (float)w[i + j];
-    }
-    for (size_t j = 0; i + j < k; j++)
-        lane[j] += a[i + j] * (float)w[i + j];
-    return lanes_total(lane);
-}
-
-static float dot_float(const float *a, const float *w, size_t k)
-{
-    float lane[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= k; i += LANES) {
-        for (size_t j = 0; j < LANES; j++)
-            lane[j] += a[i + j] * w[i + j];
-    }
-    for (size_t j = 0; i + j < k; j++)
-        lane[j] += a[i + j] * w[i + j];
-    return lanes_total(lane);
-}
-
 static void float_tile(const struct float_tile *t)
 {
-    size_t k = (size_t)t->k;
-    for (size_t r = 0; r < (size_t)t->n_a; r++) {
-        for (size_t i = 0; i < (size_t)t->n_w; i++) {
-            const float *a = t->a + r * k;
-            t->sum[r * FLOAT_TILE_W + i] =
-                t->w_q ? dot_q8(a, t->w_q + i * k, k) : dot_float(a, t->w_f + i * k, k);
-        }
-    }
+    float_tile_lanes(t);
 }
 
 static int32_t q8_sum(const int8_t *q, size_t n)
@@ -91,10 +58,8 @@ const struct cpu_kernels *cpu_kernels_plain(void)
 const struct cpu_kernels *cpu_kernels_at(size_t i)
 {
     const struct cpu_kernels *const tables[] = {
-        cpu_kernels_plain(),
-        cpu_kernels_avx2(),
-        cpu_kernels_avx512(),
-        cpu_kernels_amx(),
+        cpu_kernels_plain(), cpu_kernels_avx2(), cpu_kernels_avx512(),
+        cpu_kernels_amx(),   cpu_kernels_neon(),
     };
     for (size_t t = 0; t < ARRAY_LEN(tables); t++) {
         if (tables[t] && i-- == 0)

@@ -118,6 +118,7 @@ const struct cpu_kernels *cpu_kernels_plain(void);
 const struct cpu_kernels *cpu_kernels_avx2(void);
 const struct cpu_kernels *cpu_kernels_avx512(void);
 const struct cpu_kernels *cpu_kernels_amx(void);
+const struct cpu_kernels *cpu_kernels_neon(void);
 
 /* What of the table is AMX, for the file that has the rest. */
 extern const struct q8_wide cpu_wide_amx;

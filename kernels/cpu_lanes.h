@@ -82,6 +82,44 @@ LANES_FN float lanes_total(const float lane[LANES])
     return part[0];
 }
 
+LANES_FN float dot_q8_lanes(const float *a, const int8_t *w, size_t k)
+{
+    float lane[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= k; i += LANES) {
+        for (size_t j = 0; j < LANES; j++)
+            lane[j] += a[i + j] * (float)w[i + j];
+    }
+    for (size_t j = 0; i + j < k; j++)
+        lane[j] += a[i + j] * (float)w[i + j];
+    return lanes_total(lane);
+}
+
+LANES_FN float dot_float_lanes(const float *a, const float *w, size_t k)
+{
+    float lane[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= k; i += LANES) {
+        for (size_t j = 0; j < LANES; j++)
+            lane[j] += a[i + j] * w[i + j];
+    }
+    for (size_t j = 0; i + j < k; j++)
+        lane[j] += a[i + j] * w[i + j];
+    return lanes_total(lane);
+}
+
+LANES_FN void float_tile_lanes(const struct float_tile *t)
+{
+    size_t k = (size_t)t->k;
+    for (size_t r = 0; r < (size_t)t->n_a; r++) {
+        for (size_t i = 0; i < (size_t)t->n_w; i++) {
+            const float *a = t->a + r * k;
+            t->sum[r * FLOAT_TILE_W + i] =
+                t->w_q ? dot_q8_lanes(a, t->w_q + i * k, k) : dot_float_lanes(a, t->w_f + i * k, k);
+        }
+    }
+}
+
 LANES_FN float square_sum_lanes(const float *x, size_t n)
 {
     float lane[LANES] = {0};

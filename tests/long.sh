@@ -57,6 +57,15 @@ install_missing clang clang-format clang-tidy "libclang-rt-$(clang -dumpversion 
 suite "layout" layout
 suite "clang-tidy" lint
 
+# The kernels of another processor: skipped where its compiler and emulator are not.
+arm() {
+    local status=0
+    "$root/tests/arm.sh" || status=$?
+    verdict "$status"
+}
+install_missing gcc-aarch64-linux-gnu qemu-user-static
+suite "aarch64" arm
+
 say "building: clang, no warning"
 if (build clang all); then
     suite "tests (clang)" in_preset clang -L unit
