@@ -110,8 +110,68 @@ TILE void tile(const struct q8_tile *t, const int n_a, const int chains)
     }
 }
 
+/* Weights that lie in the nearest cache: four rows by n_a inputs read each of them once, and the
+ * order does not matter. Weight rows beyond t->n_w repeat the last one. */
+TILE void near_rows(const struct q8_tile *t, const int n_a, int first)
+{
+    size_t k = (size_t)t->k;
+    const int8_t *w[QUAD];
+    __m512i sum[Q8_TILE_A][QUAD];
+    for (int i = 0; i < QUAD; i++) {
+        w[i] = t->w + (size_t)(first + i < t->n_w ? first + i : t->n_w - 1) * k;
+        for (int r = 0; r < n_a; r++)
+            sum[r][i] = _mm512_setzero_si512();
+    }
+    const __m512i flip = _mm512_set1_epi8((char)OFFSET);
+    size_t j = 0;
+    for (; j + STEP <= k; j += STEP) {
+        __m512i a[Q8_TILE_A];
+        for (int r = 0; r < n_a; r++)
+            a[r] = _mm512_loadu_si512(t->a + (size_t)r * k + j);
+        for (int i = 0; i < QUAD; i++) {
+            __m512i v = _mm512_xor_si512(_mm512_loadu_si512(w[i] + j), flip);
+            for (int r = 0; r < n_a; r++)
+                sum[r][i] = dot(sum[r][i], v, a[r]);
+        }
+    }
+    if (j < k) {
+        __mmask64 rest = ~(__mmask64)0 >> (STEP - (k - j));
+        for (int i = 0; i < QUAD; i++) {
+            __m512i v = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, w[i] + j), flip);
+            for (int r = 0; r < n_a; r++) {
+                __m512i a = _mm512_maskz_loadu_epi8(rest, t->a + (size_t)r * k + j);
+                sum[r][i] = dot(sum[r][i], v, a);
+            }
+        }
+    }
+    for (int r = 0; r < n_a; r++) {
+        __m128i over = _mm_set1_epi32(OFFSET * t->a_sum[r]);
+        __m128i four = fold4(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
+        _mm_storeu_si128((__m128i *)(void *)(t->sum + r * Q8_TILE_W + first),
+                         _mm_sub_epi32(four, over));
+    }
+}
+
+TARGET static void tile_near(const struct q8_tile *t)
+{
+    for (int first = 0; first < t->n_w; first += QUAD) {
+        if (t->n_a == 1)
+            near_rows(t, 1, first);
+        else if (t->n_a == 2)
+            near_rows(t, 2, first);
+        else if (t->n_a == 3)
+            near_rows(t, 3, first);
+        else
+            near_rows(t, Q8_TILE_A, first);
+    }
+}
+
 TARGET static void q8_tile(const struct q8_tile *t)
 {
+    if (t->near) {
+        tile_near(t);
+        return;
+    }
     switch (t->n_a) {
     case 1:
         tile(t, 1, CHAINS_MAX);

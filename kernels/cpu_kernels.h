@@ -28,6 +28,7 @@ struct q8_tile {
     int32_t n_w;          /* 1 .. Q8_TILE_W */
     int32_t n_a;          /* 1 .. Q8_TILE_A */
     int32_t k;
+    bool near;    /* these weights were read a moment ago, by the tile before */
     int32_t *sum; /* [n_a][Q8_TILE_W] */
 };
 

@@ -23,6 +23,7 @@ enum {
     TASKS_PER_THREAD = 4,
     /* Many rows: packed at a time, so that what they take is bounded. */
     WIDE_ROWS_MAX = 512,
+    WIDE_ROWS_LEAST = 13, /* fewer fill too few lanes */
     /* Weights of a task: they come back from a near cache for each block of rows. */
     WIDE_WEIGHT_BYTES = 1024 * 1024,
 };
@@ -80,6 +81,7 @@ static void q8_group(const struct linear_job *job, int32_t n, int32_t n_w, int32
         t.a = job->x->q + (size_t)row * k;
         t.a_sum = a_sum + (row - begin);
         t.n_a = min32(Q8_TILE_A, end - row);
+        t.near = row > begin;
         job->cpu->kern->q8_tile(&t);
         struct q8_out out = {.sum = sum, .sum_stride = Q8_TILE_W, .n_a = t.n_a, .n_w = n_w};
         put_q8(job, &out, row, n);
@@ -230,7 +232,7 @@ void cpu_linear(struct ops *o, float *y, const struct act *x, const struct weigh
     size_t k = (size_t)w->k;
     struct linear_job job = {.cpu = c, .x = x, .w = w, .rows = rows, .accumulate = accumulate};
     job.y = y;
-    if (w->act == NUM_Q8 && c->kern->wide && rows > Q8_TILE_A) {
+    if (w->act == NUM_Q8 && c->kern->wide && rows >= WIDE_ROWS_LEAST) {
         wide_linear(c, &job);
         return;
     }

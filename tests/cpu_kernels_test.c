@@ -41,9 +41,14 @@ static void q8_case(const struct cpu_kernels *fast, size_t k, int32_t n_w, int32
                         .sum = want};
     plain->q8_tile(&t);
     t.sum = got;
-    fast->q8_tile(&t);
-    for (int32_t r = 0; r < n_a; r++)
-        assert_memory_equal(got + r * Q8_TILE_W, want + r * Q8_TILE_W, (size_t)n_w * sizeof(*got));
+    for (int near = 0; near < 2; near++) {
+        t.near = near == 1;
+        memset(got, 0, sizeof(got));
+        fast->q8_tile(&t);
+        for (int32_t r = 0; r < n_a; r++)
+            assert_memory_equal(got + r * Q8_TILE_W, want + r * Q8_TILE_W,
+                                (size_t)n_w * sizeof(*got));
+    }
     free(w);
     free(a);
     free(w_exact);
