@@ -160,10 +160,10 @@ void scene_run(struct scene *s, const struct line *l)
 {
     size_t copy = s->turn * s->pace % s->copies;
     s->ops->picks(s->ops, s->picked, s->pick, line_picks(l));
-    if (s->ops->step_begin(s->ops, 0xbe7c000000000000u + s->key++)) {
+    if (s->ops->step_begin(s->ops, NULL))
         line_issue(s, l, copy);
-        s->ops->step_launch(s->ops);
-    }
+    (void)s->ops->step_end(s->ops);
+    s->ops->step_launch(s->ops);
     if (s->ops->step_wait(s->ops))
         quit("the backend failed");
     s->turn++;

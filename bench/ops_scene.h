@@ -45,7 +45,6 @@ struct scene {
     struct head_shape head;
     struct pick *pick;     /* [PICKS_MAX] on the host */
     struct picked *picked; /* [PICKS_MAX] on the host */
-    uint64_t key;
 };
 
 struct line;

@@ -65,6 +65,8 @@ static __global__ void rope_store_kernel(float *qkv, struct places p)
     int n_all = p.shape.n_heads + 2 * p.shape.n_kv_heads;
     float *v = qkv + ((size_t)row * (size_t)n_all + (size_t)head) * (size_t)dim;
     int position = p.step.position[row];
+    if (position < 0)
+        return; /* nobody's row */
     int key_head = head - p.shape.n_heads;
     int value_head = key_head - p.shape.n_kv_heads;
     const float *gain = key_head < 0 ? p.shape.q_norm : p.shape.k_norm;
@@ -132,11 +134,13 @@ static __global__ void attention_kernel(float *y, const float *qkv, struct place
     int kv_head = head / (p.shape.n_heads / p.shape.n_kv_heads);
     int n_all = p.shape.n_heads + 2 * p.shape.n_kv_heads;
     const float *query = qkv + ((size_t)row * (size_t)n_all + (size_t)head) * (size_t)dim;
+    int context = p.step.position[row] + 1;
+    if (context == 0)
+        return; /* nobody's row */
     for (int i = (int)threadIdx.x; i < dim; i += ATTENTION_THREADS)
         sm.query[i] = query[i];
     __syncthreads();
 
-    int context = p.step.position[row] + 1;
     int window = p.shape.window;
     int from = window > 0 && context > window ? context - window : 0;
     int chunk0 = from - from % ATTENTION_CHUNK;

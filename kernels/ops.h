@@ -3,6 +3,7 @@
 
 #include "kernels/base.h"
 #include "kernels/sampling.h"
+#include "kernels/shapes.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -59,36 +60,10 @@ struct kv_layer {
     float *value_f;
 };
 
-/* Where each row of the step sits: shared by every layer, uploaded once. */
-struct step_view {
-    int32_t n_rows;
-    int32_t n_seqs;
-    const int32_t *position;    /* [n_rows] */
-    const int32_t *row_seq;     /* [n_rows] */
-    const int32_t *seq_start;   /* [n_seqs + 1] first row of each sequence */
-    const int32_t *block_table; /* [n_seqs][table_stride] */
-    int32_t table_stride;
-    int32_t kv_len_max; /* longest context in this step, rounded up, for whom it sizes a grid */
-};
-
-struct head_shape {
-    int32_t n_heads;
-    int32_t n_kv_heads;
-    int32_t head_dim; /* even */
-    int32_t block_tokens;
-    int32_t window;      /* tokens that a row sees, itself among them; 0: all */
-    float score_scale;   /* of q . k: mostly 1 / sqrt(head_dim) */
-    const float *q_norm; /* [head_dim] gains of an RMSNorm of each head of q, and of k, */
-    const float *k_norm; /* before the rotation (Qwen3); NULL: none */
-    float norm_eps;
-    /* [head_dim / 2] angle per position, scaling applied. Rotates half-split
-     * pairs (i, i + head_dim / 2): the Hugging Face layout. */
-    const float *rope_freq;
-};
-
 struct ops {
     const char *name;
     bool host_memory; /* alloc() gives the host's: a loader may fill it, from any thread */
+    bool records;     /* a step of a known key is cheaper: worth rounding its shape up */
     void (*close)(struct ops *o);
 
     /* 64-byte aligned, zeroed. E_NOMEM. */
@@ -105,10 +80,13 @@ struct ops {
     /* What the step to come draws, told before step_begin(): every step has its own. Both are
      * host memory that stays valid until step_wait(), when out [n_picks] is filled. */
     void (*picks)(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks);
-    /* step_begin() is false when a recorded graph for this key was replayed and the caller has
-     * nothing left to issue. The key names everything that shapes the launches. step_launch()
-     * starts what was issued, step_wait() waits for it; on the cpu the calls do the work. */
-    bool (*step_begin)(struct ops *o, uint64_t graph_key);
+    /* A step: uploads, picks(), step_begin(), operations, step_end(), sample(), step_launch(),
+     * step_wait(). step_begin() is false when all up to step_end() was replayed as it was
+     * recorded for this key: arguments are as then, what lies in memory is read anew. key NULL:
+     * not worth it. step_end() is false when a recording failed: nothing ran, issue it again.
+     * release() forgets recordings. On the cpu the calls themselves do the work. */
+    bool (*step_begin)(struct ops *o, const struct step_key *key);
+    bool (*step_end)(struct ops *o);
     void (*step_launch)(struct ops *o);
     enum status (*step_wait)(struct ops *o) MUST_CHECK;
 

@@ -57,10 +57,16 @@ static void cpu_copy(struct ops *o, void *dst, const void *src, size_t bytes)
         memcpy(dst, src, bytes);
 }
 
-static bool cpu_step_begin(struct ops *o, uint64_t graph_key)
+static bool cpu_step_begin(struct ops *o, const struct step_key *key)
 {
     (void)o;
-    (void)graph_key;
+    (void)key;
+    return true;
+}
+
+static bool cpu_step_end(struct ops *o)
+{
+    (void)o;
     return true;
 }
 
@@ -158,6 +164,7 @@ static const struct ops operations = {
     .download = cpu_copy,
     .picks = cpu_picks,
     .step_begin = cpu_step_begin,
+    .step_end = cpu_step_end,
     .step_launch = cpu_step_launch,
     .step_wait = cpu_step_wait,
     .embed = cpu_embed,

@@ -2,6 +2,10 @@
  * operations. A call after an error does nothing, and step_wait() reports it; an error of a
  * kernel is sticky in the driver, so the engine that sees E_DEVICE is finished.
  *
+ * Everything is taken at the start: what a step needs goes up through staging.cuh, its launches
+ * may be recorded (graphs.cuh), its tokens come down through ring.cuh. Sampling is never recorded:
+ * which kernels draw, and with what, is a matter of the picks and not of the step's shape.
+ *
  * The most likely token of every row is found on the device. What a pick wants beyond that is
  * drawn on the host, by a cpu backend that this one owns, in step_wait(): those rows' logits come
  * down at the end of a step, the tokens go back up for the next step's embed. One definition of
@@ -12,10 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/device.cuh"
+#include "kernels/graphs.cuh"
+#include "kernels/ring.cuh"
+#include "kernels/staging.cuh"
 
 enum {
-    PICKS_MAX = 4096,
+    PICKS_MAX = RING_WORDS,
     HOST_THREADS = 4,
     PARTIAL_ROOM = 16 << 20, /* 64 MiB: one sequence of 128 K tokens, split */
     PARTIAL_COUNTERS = 4096,
@@ -34,9 +40,13 @@ struct cuda_ops {
     cudaStream_t stream;
     struct gpu gpu; /* what launches need to know */
     enum status failed;
-    int32_t *picked;      /* device [PICKS_MAX]: tokens of the last sample() */
-    int32_t *picked_host; /* pinned [PICKS_MAX] */
-    float *logits;        /* pinned [logits_room], grows at first use of a larger step */
+    struct graphs graphs;
+    struct staging staging;
+    struct ring ring;
+    cudaEvent_t done;               /* of the last step launched */
+    int32_t *picked;                /* device [PICKS_MAX]: tokens of the last sample() */
+    int32_t picked_host[PICKS_MAX]; /* the same */
+    float *logits;                  /* pinned [logits_room], grows at first use of a larger step */
     size_t logits_room;
     struct ops *host; /* draws the tokens */
     struct draws draws;
@@ -47,18 +57,28 @@ static struct cuda_ops *self(struct ops *o)
     return reinterpret_cast<struct cuda_ops *>(o);
 }
 
-/* The one door of every CUDA call: false once anything has failed. */
+/* The one door of every CUDA call: false once anything has failed. A failure while a step is
+ * recorded is the recording's alone. */
 static bool good(struct cuda_ops *c, int error, const char *what)
 {
     if (error == (int)cudaSuccess)
         return true;
+    if (c->graphs.recording) {
+        graphs_spoil(&c->graphs, error, what);
+        return false;
+    }
     if (c->failed == OK)
         log_line(LOG_ERROR, "cuda: %s: %s", what, cudaGetErrorString((cudaError_t)error));
     c->failed = E_DEVICE;
     return false;
 }
 
-#define DO(c, call) ((c)->failed == OK && good((c), (int)(call), #call))
+static bool goes_on(const struct cuda_ops *c)
+{
+    return c->failed == OK && !(c->graphs.recording && c->graphs.off);
+}
+
+#define DO(c, call) (goes_on(c) && good((c), (int)(call), #call))
 
 static enum status cuda_alloc(struct ops *o, size_t bytes, void **out)
 {
@@ -75,18 +95,21 @@ static enum status cuda_alloc(struct ops *o, size_t bytes, void **out)
     return E_DEVICE;
 }
 
+/* What is recorded may point there. */
 static void cuda_release(struct ops *o, void *p)
 {
-    (void)o;
+    graphs_forget(&self(o)->graphs);
     (void)cudaFree(p);
 }
 
+/* Without what recordings may come to need. */
 static size_t cuda_bytes_free(struct ops *o)
 {
+    const size_t kept = (size_t)GRAPHS_MAX * GRAPH_BYTES;
     size_t available = 0;
     size_t total = 0;
     (void)DO(self(o), cudaMemGetInfo(&available, &total));
-    return available;
+    return available > kept ? available - kept : 0;
 }
 
 static size_t cuda_bytes_total(struct ops *o)
@@ -97,11 +120,10 @@ static size_t cuda_bytes_total(struct ops *o)
     return total;
 }
 
-/* From pageable memory the call returns when src may be reused. */
 static void cuda_upload(struct ops *o, void *dst, const void *src, size_t bytes)
 {
     struct cuda_ops *c = self(o);
-    (void)DO(c, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, c->stream));
+    (void)DO(c, staging_upload(&c->staging, dst, src, bytes));
 }
 
 static void cuda_download(struct ops *o, void *dst, const void *src, size_t bytes)
@@ -111,16 +133,21 @@ static void cuda_download(struct ops *o, void *dst, const void *src, size_t byte
         (void)DO(c, cudaStreamSynchronize(c->stream));
 }
 
-static bool cuda_step_begin(struct ops *o, uint64_t graph_key)
+static bool cuda_step_begin(struct ops *o, const struct step_key *key)
 {
-    (void)o;
-    (void)graph_key;
-    return true;
+    struct cuda_ops *c = self(o);
+    return c->failed != OK || !graphs_begin(&c->graphs, key);
+}
+
+static bool cuda_step_end(struct ops *o)
+{
+    return graphs_end(&self(o)->graphs);
 }
 
 static void cuda_step_launch(struct ops *o)
 {
-    (void)o;
+    struct cuda_ops *c = self(o);
+    (void)DO(c, cudaEventRecord(c->done, c->stream));
 }
 
 /* Whether the most likely token is all that is wanted: the device has found it. */
@@ -150,11 +177,17 @@ static int32_t host_run(const struct draws *d, int32_t *first)
     return end - *first;
 }
 
-/* picked_host is free again: whoever writes it has waited for the step that read it. */
+static bool all_plain(const struct draws *d)
+{
+    int32_t first = 0;
+    return host_run(d, &first) == 0;
+}
+
 static void draw_tokens(struct cuda_ops *c)
 {
     const struct draws *d = &c->draws;
     bool changed = false;
+    memcpy(c->picked_host, c->ring.host->word, (size_t)d->n * sizeof(int32_t));
     for (int32_t i = 0; i < d->n; i++)
         d->out[i] = picked{.token = c->picked_host[i]};
     for (int32_t i = 0, n = host_run(d, &i); n > 0; i += n, n = host_run(d, &i)) {
@@ -172,10 +205,19 @@ static void draw_tokens(struct cuda_ops *c)
         cuda_upload(&c->ops, c->picked, c->picked_host, (size_t)d->n * sizeof(int32_t));
 }
 
+/* Logits come by copies that only the driver knows to be over; tokens are seen as they come. */
+static bool wait_for_step(struct cuda_ops *c)
+{
+    if (c->failed == OK && c->draws.n > 0 && all_plain(&c->draws) &&
+        ring_poll(&c->ring, (gpu_stream)c->stream))
+        return true;
+    return DO(c, cudaEventSynchronize(c->done));
+}
+
 static enum status cuda_step_wait(struct ops *o)
 {
     struct cuda_ops *c = self(o);
-    if (DO(c, cudaStreamSynchronize(c->stream)) && c->draws.n > 0)
+    if (wait_for_step(c) && c->draws.n > 0)
         draw_tokens(c);
     c->draws.n = 0;
     return c->failed;
@@ -274,8 +316,8 @@ static void cuda_sample(struct ops *o, const float *logits, int32_t n_picks, int
     if (!any_plain(&c->draws))
         return;
     (void)DO(c, launch_argmax((gpu_stream)c->stream, c->picked, logits, n_picks, vocab));
-    (void)DO(c, cudaMemcpyAsync(c->picked_host, c->picked, (size_t)n_picks * sizeof(int32_t),
-                                cudaMemcpyDeviceToHost, c->stream));
+    (void)DO(c, ring_launch(&c->ring, (gpu_stream)c->stream,
+                            reinterpret_cast<const uint32_t *>(c->picked), n_picks));
 }
 
 static void cuda_close(struct ops *o)
@@ -285,22 +327,53 @@ static void cuda_close(struct ops *o)
         return;
     if (c->host)
         c->host->close(c->host);
+    graphs_forget(&c->graphs);
+    staging_close(&c->staging);
+    ring_close(&c->ring);
     (void)cudaFree(c->picked);
     (void)cudaFree(c->gpu.partials.sum);
     (void)cudaFree(c->gpu.partials.arrived);
-    (void)cudaFreeHost(c->picked_host);
     (void)cudaFreeHost(c->logits);
+    if (c->done)
+        (void)cudaEventDestroy(c->done);
     if (c->stream)
         (void)cudaStreamDestroy(c->stream);
     free(c);
 }
 
 static const struct ops cuda_table = {
-    "cuda",           false,       cuda_close,    cuda_alloc,  cuda_release,    cuda_bytes_free,
-    cuda_bytes_total, cuda_upload, cuda_download, cuda_picks,  cuda_step_begin, cuda_step_launch,
-    cuda_step_wait,   cuda_embed,  cuda_norm,     cuda_linear, cuda_rope_store, cuda_attention,
-    cuda_convert,     cuda_swiglu, cuda_gather,   cuda_sample,
+    .name = "cuda",
+    .host_memory = false,
+    .records = true,
+    .close = cuda_close,
+    .alloc = cuda_alloc,
+    .release = cuda_release,
+    .bytes_free = cuda_bytes_free,
+    .bytes_total = cuda_bytes_total,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .picks = cuda_picks,
+    .step_begin = cuda_step_begin,
+    .step_end = cuda_step_end,
+    .step_launch = cuda_step_launch,
+    .step_wait = cuda_step_wait,
+    .embed = cuda_embed,
+    .norm = cuda_norm,
+    .linear = cuda_linear,
+    .rope_store = cuda_rope_store,
+    .attention = cuda_attention,
+    .convert = cuda_convert,
+    .swiglu = cuda_swiglu,
+    .gather = cuda_gather,
+    .sample = cuda_sample,
 };
+
+/* Tests and benches: FIRSTLIGHT_LAUNCH names the one way to launch, of "graph"; "plain": none. */
+static bool launches_by(const char *way)
+{
+    const char *only = getenv("FIRSTLIGHT_LAUNCH");
+    return !only || strcmp(only, way) == 0;
+}
 
 static enum status open_device(struct gpu *g, char *err, size_t err_size)
 {
@@ -334,8 +407,10 @@ static bool take_memory(struct cuda_ops *c)
     p->room = PARTIAL_ROOM;
     p->arrived_room = PARTIAL_COUNTERS;
     return DO(c, cudaStreamCreate(&c->stream)) &&
+           DO(c,
+              cudaEventCreateWithFlags(&c->done, cudaEventBlockingSync | cudaEventDisableTiming)) &&
+           DO(c, staging_open(&c->staging, c->stream)) && DO(c, ring_open(&c->ring)) &&
            DO(c, cudaMalloc((void **)&c->picked, PICKS_MAX * sizeof(int32_t))) &&
-           DO(c, cudaMallocHost((void **)&c->picked_host, PICKS_MAX * sizeof(int32_t))) &&
            DO(c, cudaMalloc((void **)&p->sum, PARTIAL_ROOM * sizeof(int))) &&
            DO(c, cudaMalloc((void **)&p->arrived, PARTIAL_COUNTERS * sizeof(unsigned))) &&
            DO(c, cudaMemsetAsync(p->arrived, 0, PARTIAL_COUNTERS * sizeof(unsigned), c->stream));
@@ -364,6 +439,8 @@ enum status ops_cuda_open(struct ops **out, char *err, size_t err_size)
         goto fail;
     }
     c->gpu.stream = (gpu_stream)c->stream;
+    c->graphs.stream = c->stream;
+    c->graphs.off = !launches_by("graph");
     *out = &c->ops;
     return OK;
 fail:

@@ -436,5 +436,4 @@ void llama_forward(struct llama *l, struct ops *o, const struct llama_step *s)
     o->gather(o, l->picked, l->x, s->pick_row, s->n_picks, f->dim);
     o->norm(o, &l->head_in, l->picked, l->final_norm.f, l->config.eps, s->n_picks, f->dim);
     o->linear(o, l->logits, &l->head_in, &l->head, s->n_picks, false);
-    o->sample(o, l->logits, s->n_picks, f->vocab);
 }

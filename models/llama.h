@@ -79,6 +79,7 @@ struct llama_step {
     int32_t n_picks;
 };
 
+/* Up to the logits of each pick. */
 void llama_forward(struct llama *l, struct ops *o, const struct llama_step *s);
 
 #endif

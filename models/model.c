@@ -16,8 +16,8 @@
  * least one context), elsewhere nine tenths of what weights and scratch leave.
  *
  * Step. The batch is packed into one array that goes up in one piece. Its addresses never
- * change and its shape is rounded, so that a backend may record a decode step once and
- * replay it. */
+ * change and, where the backend records steps, its shape is rounded up with rows that are
+ * nobody's: all that differs between two steps of a key lies in that array. */
 
 enum {
     STEP_ROWS_LIMIT = 65536,
@@ -28,6 +28,13 @@ enum {
      * large GPU is not given all of it. */
     BLOCKS_CHOSEN_MAX = 1 << 20,
 };
+
+/* Rows of a decode step are rounded up to a multiple of each up to its bound: the work of few more
+ * rows for few shapes. */
+static const struct {
+    int32_t most;
+    int32_t multiple;
+} row_steps[] = {{2, 1}, {4, 2}, {8, 4}, {64, 8}, {256, 16}, {INT32_MAX, 64}};
 
 /* The sections of the packed array, as offsets in numbers. */
 struct packing {
@@ -222,12 +229,14 @@ static enum status run_rows(struct model *m, const int32_t *token, int32_t posit
 }
 
 /* A step of one token: what the backend allocates or compiles at first use, and what it
- * cannot do at all, shows now and not under the first client. */
+ * cannot do at all, shows now and not under the first client. Once more, it may be recorded. */
 static enum status warm_up(struct model *m, const struct complaint *c)
 {
     const int32_t zero = 0;
     const struct pick pick = {.how = {.top_p = 1, .repetition = 1, .n_logprobs = -1}};
     enum status s = run_rows(m, &zero, 0, 1, &pick);
+    if (!s && m->ops->records)
+        s = run_rows(m, &zero, 0, 1, &pick);
     return s ? complain(c, s, "the backend fails at the first step") : OK;
 }
 
@@ -553,6 +562,34 @@ static int32_t longest(const struct model_batch *b)
     return most;
 }
 
+/* A decode step looks like thousands before it; one with a prompt in it has a shape of its own,
+ * which is never worth recording. */
+static bool worth_recording(const struct model *m, const struct model_batch *b)
+{
+    return m->ops->records && !m->llama.probe && b->n_rows == b->n_seqs && b->n_picks == b->n_rows;
+}
+
+static int32_t round_rows(const struct model *m, int32_t rows)
+{
+    size_t i = 0;
+    while (rows > row_steps[i].most)
+        i++;
+    int32_t up = (rows + row_steps[i].multiple - 1) / row_steps[i].multiple;
+    return min32(up * row_steps[i].multiple, m->seqs_max);
+}
+
+/* Where the step's rows end, the rows up to shape_rows are nobody's. */
+static void pack_padding(struct model *m, const struct model_batch *b, int32_t shape_rows)
+{
+    for (int32_t i = b->n_rows; i < shape_rows; i++) {
+        m->host[m->at.token + (size_t)i] = 0;
+        m->host[m->at.position + (size_t)i] = -1;
+        m->host[m->at.row_seq + (size_t)i] = 0;
+        m->host[m->at.seq_start + (size_t)i + 1] = b->n_rows;
+        m->host[m->at.pick_row + (size_t)i] = i;
+    }
+}
+
 /* Returns how many numbers are to go up. */
 static size_t pack(struct model *m, const struct model_batch *b, int32_t stride)
 {
@@ -575,43 +612,48 @@ static size_t pack(struct model *m, const struct model_batch *b, int32_t stride)
     return m->at.table + (size_t)b->n_seqs * (size_t)stride;
 }
 
-/* A decode step looks like thousands before it; a step with a prompt in it has a shape of
- * its own and gets 0, which is never worth recording. */
-static uint64_t graph_key(const struct model_batch *b, int32_t stride)
+static struct llama_step step_of(const struct model *m, const struct step_key *shape)
 {
-    if (b->n_rows != b->n_seqs)
-        return 0;
-    return (uint64_t)1 << 63 | (uint64_t)b->n_picks << 48 | (uint64_t)b->n_rows << 32 |
-           (uint64_t)stride;
+    struct llama_step s = {.token = m->device + m->at.token,
+                           .pick_row = m->device + m->at.pick_row,
+                           .n_picks = shape->picks};
+    s.view = (struct step_view){.n_rows = shape->rows,
+                                .position = m->device + m->at.position,
+                                .row_seq = m->device + m->at.row_seq,
+                                .seq_start = m->device + m->at.seq_start,
+                                .block_table = m->device + m->at.table,
+                                .table_stride = blocks_for(shape->context),
+                                .kv_len_max = shape->context};
+    return s;
 }
 
 void model_launch(struct model *m, const struct model_batch *b)
 {
     check_batch(m, b);
     struct ops *o = m->ops;
-    int32_t context = round_context(m, longest(b));
-    int32_t stride = blocks_for(context);
-    size_t n = pack(m, b, stride);
+    struct llama *l = &m->llama;
+    bool recorded = worth_recording(m, b);
+    struct step_key shape = {m, b->n_rows, b->n_picks, round_context(m, longest(b))};
+    if (recorded)
+        shape.rows = shape.picks = round_rows(m, b->n_rows);
+    struct llama_step s = step_of(m, &shape);
+    s.view.n_seqs = b->n_seqs + shape.rows - b->n_rows;
+    size_t n = pack(m, b, s.view.table_stride);
+    pack_padding(m, b, shape.rows);
     if (b->n_picks > 0)
         memcpy(m->pick, b->pick, (size_t)b->n_picks * sizeof(*m->pick));
     m->n_picks = b->n_picks;
     m->in_flight = true;
 
-    struct llama_step s = {.token = m->device + m->at.token,
-                           .pick_row = m->device + m->at.pick_row,
-                           .n_picks = b->n_picks};
-    s.view = (struct step_view){.n_rows = b->n_rows,
-                                .n_seqs = b->n_seqs,
-                                .position = m->device + m->at.position,
-                                .row_seq = m->device + m->at.row_seq,
-                                .seq_start = m->device + m->at.seq_start,
-                                .block_table = m->device + m->at.table,
-                                .table_stride = stride,
-                                .kv_len_max = context};
     o->upload(o, m->device, m->host, n * sizeof(*m->host));
     o->picks(o, m->drawn, m->pick, b->n_picks);
-    if (o->step_begin(o, m->llama.probe ? 0 : graph_key(b, stride)))
-        llama_forward(&m->llama, o, &s);
+    if (o->step_begin(o, recorded ? &shape : NULL)) {
+        do
+            llama_forward(l, o, &s);
+        while (!o->step_end(o));
+    }
+    if (b->n_picks > 0)
+        o->sample(o, l->logits, b->n_picks, l->config.info.vocab);
     o->step_launch(o);
 }
 

@@ -59,11 +59,12 @@ static void sample(struct probe *p, const struct llama *l, struct ops *o, const 
     if (act == NUM_Q8)
         o->convert(o, &in, l->act.f, rows, w->k);
     o->linear(o, l->wide, &in, &some, rows, false);
+    (void)o->step_end(o); /* without a key nothing is recorded that could fail */
     o->step_launch(o);
     enum status s = o->step_wait(o);
     p->status = p->status ? p->status : s;
     o->download(o, to, l->wide, (size_t)rows * (size_t)some.n * sizeof(*to));
-    (void)o->step_begin(o, 0);
+    (void)o->step_begin(o, NULL);
 }
 
 void probe_input(struct probe *p, struct llama *l, struct ops *o, struct llama_layer *y,

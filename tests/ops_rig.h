@@ -20,7 +20,6 @@
 struct rig {
     struct ops *o;
     bool cpu;
-    uint64_t step;
 };
 
 static inline const char *rig_backend(void)
@@ -46,14 +45,14 @@ static inline void rig_close(struct rig *rig)
     rig->o->close(rig->o);
 }
 
-/* Every step has its own key, so that no recorded graph is ever replayed. */
 static inline void rig_begin(struct rig *rig)
 {
-    assert_true(rig->o->step_begin(rig->o, 0x7e57000000000000u + rig->step++));
+    assert_true(rig->o->step_begin(rig->o, NULL));
 }
 
 static inline void rig_end(struct rig *rig)
 {
+    assert_true(rig->o->step_end(rig->o));
     rig->o->step_launch(rig->o);
     assert_int_equal(rig->o->step_wait(rig->o), OK);
 }

@@ -17,14 +17,15 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FLAGS = ("-std=c++17 -g -O1 -D_GNU_SOURCE -DWITH_CUDA -Wno-unknown-pragmas "
+FLAGS = ("-g -O1 -D_GNU_SOURCE -DWITH_CUDA -Wno-unknown-pragmas "
          "-ffp-contract=off").split()
 SANITIZE = {"cpu": [], "asan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
 WRONG = r"FAILED|Failure!"
 RACE = r"data race"
 OVERFLOW = r"heap-buffer-overflow"
 
-# name, file, what is there, what is planted, kernel of the table, preset, what must be reported
+# name, file, what is there, what is planted, kernel of the table or "steps": those of
+# tests/cuda_graphs.c, preset, what must be reported
 PLANTS = [
     ("missing barrier in the main loop", "linear_tile.cu",
      "        __syncthreads(); /* the stage is here", "        /* the stage is here",
@@ -110,7 +111,44 @@ PLANTS = [
      "        bool real = first + key < end;\n        size_t from",
      "        bool real = true;\n        size_t from",
      "", "asan", OVERFLOW + "|runtime error|SEGV"),
+    ("a key without the context", "graphs.cu",
+     " &&\n           a->context == b->context", "", "steps", "cpu", WRONG),
+    ("a key without the rows", "graphs.cu",
+     "a->rows == b->rows && a->picks == b->picks &&", "", "steps", "cpu", WRONG),
+    ("a key without its owner", "graphs.cu",
+     "a->owner == b->owner && ", "", "steps", "cpu", WRONG),
+    ("recordings of memory that is gone", "ops_cuda.cu",
+     "    graphs_forget(&self(o)->graphs);\n    (void)cudaFree(p);", "    (void)cudaFree(p);",
+     "steps", "asan", WRONG + "|heap-use-after-free"),
+    ("graphs beyond the limit", "graphs.cu",
+     "if (g->n == GRAPHS_MAX)\n        drop(g, oldest(g));",
+     "if (g->n == GRAPHS_MAX)\n        g->n--;", "steps", "cpu", WRONG),
+    ("recorded at first sight", "graphs.cu",
+     "        remember(g, key);\n        return false;",
+     "        remember(g, key);\n        found = find(g, key);", "steps", "cpu", WRONG),
+    ("a failed recording taken for a step", "graphs.cu",
+     "    return good && went(g, cudaGraphLaunch(made->exec, g->stream), \"launching one\");",
+     "    return !good || went(g, cudaGraphLaunch(made->exec, g->stream), \"launching one\");",
+     "steps", "cpu", WRONG),
+    ("a pinned buffer filled while it is sent", "staging.cu",
+     "cudaError_t error = cudaEventSynchronize(gone);", "cudaError_t error = cudaSuccess;",
+     "steps", "cpu", WRONG),
+    ("padding that stores keys", "attention.cu",
+     "    if (position < 0)\n        return; /* nobody's row */\n    int key_head", "    int key_head",
+     "steps", "asan", OVERFLOW + "|runtime error|SEGV"),
+    ("a grid as small as its first batch", "model.c",
+     "s.view.n_seqs = b->n_seqs + shape.rows - b->n_rows;", "s.view.n_seqs = b->n_seqs;",
+     "steps", "cpu", WRONG),
+    ("tokens that are not waited for", "ring.cu",
+     "if (cudaStreamQuery((cudaStream_t)stream) != cudaErrorNotReady)\n        return arrived(r);",
+     "if (r->step != 0)\n        return true;", "steps", "cpu", WRONG),
+    ("keys a step behind", "model.c",
+     "    o->upload(o, m->device, m->host, n * sizeof(*m->host));\n"
+     "    if (o->step_begin(o, recorded ? &shape : NULL)) {\n        do",
+     "    if (o->step_begin(o, recorded ? &shape : NULL)) {\n"
+     "        o->upload(o, m->device, m->host, n * sizeof(*m->host));\n        do", "steps", "cpu", WRONG),
     # Nothing planted: nothing may be reported.
+    ("control", "graphs.cu", "static bool same", "static bool same", "steps", "cpu", None),
     ("control", "linear_tile.cu", "enum {", "enum {", "tile 64", "cpu", None),
     ("control", "linear_wgmma.cu", "enum {", "enum {", "wgmma", "asan", None),
     ("control", "linear_skinny.cu", "enum {", "enum {", "skinny", "tsan", None),
@@ -121,42 +159,53 @@ PLANTS = [
 
 
 def compile_objects(folder, preset):
-    """The kernels of the folder's tree; headers there shadow the project's."""
+    """The sources of the folder's tree; headers there shadow the project's."""
     objects = []
-    for source in sorted((folder / "kernels").glob("*.cu")):
+    for source in sorted(folder.glob("*/*.c*")):
         target = folder / (source.stem + ".o")
-        subprocess.run(["g++", *FLAGS, *SANITIZE[preset], f"-I{ROOT}/tests/simt", f"-I{folder}",
-                        f"-I{ROOT}", "-x", "c++", "-c", str(source), "-o", str(target)],
-                       check=True)
+        language = {".cu": ["g++", "-std=c++17", "-x", "c++"], ".c": ["gcc", "-std=c11"]}
+        if source.suffix not in language:
+            continue
+        subprocess.run([*language[source.suffix], *FLAGS, *SANITIZE[preset],
+                        f"-I{ROOT}/tests/simt", f"-I{folder}", f"-I{ROOT}", "-c", str(source),
+                        "-o", str(target)], check=True)
         objects.append(target)
     return objects
+
+
+def cases_for(file, kernel):
+    """The program that has to see it, and its source."""
+    if kernel == "steps":
+        return "cuda_graphs", "cuda_graphs"
+    name = "attention" if file.startswith("attention") else "ops"
+    return f"{name}_simt", f"{name}_test"
 
 
 def plant(row, build):
     name, file, old, new, kernel, preset, report = row
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        (folder / "kernels").mkdir()
-        text = (ROOT / "kernels" / file).read_text()
+        floor = "models" if file.endswith(".c") else "kernels"
+        (folder / floor).mkdir()
+        text = (ROOT / floor / file).read_text()
         if text.count(old) != 1:
             return f"its text stands {text.count(old)} times in {file}"
-        wanted = [file] if file.endswith(".cu") else ["rows.cu"]
+        wanted = ["rows.cu"] if file.endswith(".cuh") else [file]
         for each in wanted:
-            shutil.copy(ROOT / "kernels" / each, folder / "kernels")
-        for header in (ROOT / "kernels").glob("*.cuh"):
-            shutil.copy(header, folder / "kernels")
-        (folder / "kernels" / file).write_text(text.replace(old, new))
+            shutil.copy(ROOT / floor / each, folder / floor)
+        for header in (ROOT / floor).glob("*.cuh"):
+            shutil.copy(header, folder / floor)
+        (folder / floor / file).write_text(text.replace(old, new))
         objects = compile_objects(folder, preset)
-        cases = "attention" if file.startswith("attention") else "ops"
-        tests = (build / preset / "CMakeFiles" / f"{cases}_simt.dir" / "tests" /
-                 f"{cases}_test.c.o")
+        program, source = cases_for(file, kernel)
+        tests = build / preset / "CMakeFiles" / f"{program}.dir" / "tests" / f"{source}.c.o"
         program = folder / "planted"
         subprocess.run(["g++", *SANITIZE[preset], *map(str, objects), str(tests),
                         str(build / preset / "libsimt.a"), "-lcmocka", "-lcjson", "-lutf8proc",
                         "-lpcre2-8", "-lpthread", "-lm", "-o", str(program)], check=True)
         env = dict(os.environ, FIRSTLIGHT_BACKEND="cuda", SIMT_SM="90",
                    CMOCKA_TEST_ABORT="0", TSAN_OPTIONS="halt_on_error=1", ASAN_OPTIONS="")
-        if kernel:
+        if kernel and kernel != "steps":
             env["FIRSTLIGHT_LINEAR"] = kernel
         run = subprocess.run([str(program)], env=env, capture_output=True, text=True,
                              errors="replace", timeout=300)

@@ -11,9 +11,12 @@ extern "C" {
 #endif
 
 void simt_fail_call(unsigned n, bool stays);
-unsigned simt_calls(void);   /* since then */
-unsigned simt_failed(void);  /* how many of them failed, but for those that give back */
-long simt_allocations(void); /* device and pinned memory and streams that are held */
+unsigned simt_calls(void);  /* since then */
+unsigned simt_failed(void); /* how many of them failed, but for those that nobody need mind */
+long simt_allocations(
+    void); /* device and pinned memory, streams, events and graphs that are held */
+unsigned simt_replays(void); /* graphs launched */
+long simt_graphs(void);      /* that may be launched now */
 bool simt_fault(void);       /* counts a call; true: it fails */
 
 #ifdef __cplusplus

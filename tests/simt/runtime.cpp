@@ -1,13 +1,25 @@
-/* The CUDA runtime as far as the backend uses it: memory of the host, one stream on which
- * everything is done at once. Any call can be made to fail (fault.h). A call that gives back
- * memory does so even when it fails, as at the end of a process whose device is lost. */
-#include "cuda_runtime.h"
+/* The CUDA runtime as far as the backend uses it: memory of the host, and streams. What is put
+ * on a stream is done as late as may be, when somebody waits for it: copies from pinned memory
+ * read what stands there by then. SIMT_EAGER does everything at once instead, as a device that is
+ * faster than its host; so does the NULL stream.
+ *
+ * A capture keeps launches and copies with their arguments, and a graph does these again: an
+ * argument that should have changed has not. A kernel's first launch loads it, which cannot be
+ * captured; nor can memory be taken meanwhile.
+ *
+ * Any call can be made to fail (fault.h). A call that gives back memory does so even when it
+ * fails, as at the end of a process whose device is lost. */
+#include "simt.h"
 
 #include "fault.h"
 
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
 
 static const size_t DEVICE_BYTES = (size_t)1 << 30;
 /* Of one allocation: more takes longer than what a test does with it. */
@@ -20,6 +32,105 @@ static struct {
     unsigned failed;
 } fault;
 static long allocations;
+static unsigned replays;
+static long graphs;
+
+typedef std::function<void()> work_t;
+
+struct CUgraph_st {
+    std::vector<work_t> work;
+};
+
+struct CUgraphExec_st {
+    std::vector<work_t> work;
+};
+
+struct CUstream_st {
+    std::deque<work_t> waiting;
+    uint64_t issued;
+    uint64_t done;
+    CUgraph_st *capture; /* NULL: none is under way */
+    bool spoilt;         /* the capture is */
+};
+
+struct CUevent_st {
+    cudaStream_t stream; /* NULL: not recorded */
+    uint64_t at;         /* of what was issued to it */
+};
+
+static std::set<cudaStream_t> streams;
+static std::map<const char *, size_t> pinned;
+static std::set<const void *> loaded;
+static const bool eager = getenv("SIMT_EAGER") != nullptr;
+
+static void run_until(cudaStream_t s, uint64_t at)
+{
+    while (s->done < at) {
+        work_t work = std::move(s->waiting.front());
+        s->waiting.pop_front();
+        work();
+        s->done++;
+    }
+}
+
+static void run_all()
+{
+    for (cudaStream_t s : streams)
+        run_until(s, s->issued);
+}
+
+static bool any_capture()
+{
+    for (cudaStream_t s : streams)
+        if (s->capture)
+            return true;
+    return false;
+}
+
+/* What may not be done while a capture is under way. */
+static bool spoils()
+{
+    for (cudaStream_t s : streams)
+        s->spoilt |= s->capture != nullptr;
+    return any_capture();
+}
+
+static cudaError_t issue(cudaStream_t s, const work_t &work)
+{
+    if (!s) {
+        run_all();
+        work();
+        return cudaSuccess;
+    }
+    if (s->capture && s->spoilt)
+        return cudaErrorStreamCaptureInvalidated;
+    if (s->capture) {
+        s->capture->work.push_back(work);
+        return cudaSuccess;
+    }
+    s->waiting.push_back(work);
+    s->issued++;
+    if (eager)
+        run_all();
+    return cudaSuccess;
+}
+
+cudaError_t simt_issue(cudaStream_t s, const std::function<void()> &work, const void *kernel)
+{
+    bool fresh = kernel && loaded.insert(kernel).second;
+    if (s && s->capture && fresh)
+        s->spoilt = true;
+    return issue(s, work);
+}
+
+static bool is_pinned(const void *p)
+{
+    auto after = pinned.upper_bound((const char *)p);
+    if (after == pinned.begin())
+        return false;
+    --after;
+    return (const char *)p < after->first + after->second;
+}
 
 void simt_fail_call(unsigned n, bool stays)
 {
@@ -41,21 +152,33 @@ long simt_allocations(void)
     return allocations;
 }
 
+unsigned simt_replays(void)
+{
+    return replays;
+}
+
+long simt_graphs(void)
+{
+    return graphs;
+}
+
 static bool fails_now()
 {
     fault.calls++;
     return fault.at && (fault.calls == fault.at || (fault.stays && fault.calls > fault.at));
 }
 
+/* A launch that fails while it is recorded spoils the recording alone. */
 bool simt_fault(void)
 {
     bool fails = fails_now();
-    fault.failed += fails;
+    fault.failed += fails && !any_capture();
     return fails;
 }
 
-/* Nobody is waiting for what is given back, so its failure spoils nothing. */
-static cudaError_t given_back()
+/* Nobody is waiting for what is given back, so its failure spoils nothing. Nor does that of a
+ * graph: its step can be launched without. */
+static cudaError_t survived()
 {
     return fails_now() ? cudaErrorUnknown : cudaSuccess;
 }
@@ -69,6 +192,10 @@ const char *cudaGetErrorString(cudaError_t e)
         return "out of memory";
     case cudaErrorInvalidValue:
         return "invalid value";
+    case cudaErrorNotReady:
+        return "not ready";
+    case cudaErrorStreamCaptureInvalidated:
+        return "capture invalidated";
     case cudaErrorUnknown:
         break;
     }
@@ -123,7 +250,8 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     void *block = nullptr;
-    if (simt_fault() || bytes > DEVICE_BYTES || posix_memalign(&block, 256, bytes ? bytes : 1) != 0)
+    if (simt_fault() || spoils() || bytes > DEVICE_BYTES ||
+        posix_memalign(&block, 256, bytes ? bytes : 1) != 0)
         return cudaErrorMemoryAllocation;
     memset(block, 0xff, bytes < POISON_BYTES ? bytes : POISON_BYTES);
     allocations++;
@@ -133,35 +261,61 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 
 cudaError_t cudaFree(void *p)
 {
+    run_all();
     allocations -= p != nullptr;
     free(p);
-    return given_back();
+    return survived();
 }
 
 cudaError_t cudaMallocHost(void **p, size_t bytes)
 {
-    return cudaMalloc(p, bytes);
+    cudaError_t error = cudaMalloc(p, bytes);
+    if (error == cudaSuccess)
+        pinned[(const char *)*p] = bytes;
+    return error;
+}
+
+cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
+{
+    return cudaMallocHost(p, bytes);
+}
+
+cudaError_t cudaHostGetDevicePointer(void **p, void *host, unsigned)
+{
+    if (simt_fault())
+        return cudaErrorUnknown;
+    *p = host;
+    return cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void *p)
 {
+    pinned.erase((const char *)p);
     return cudaFree(p);
 }
 
-cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
 {
     if (simt_fault())
         return cudaErrorUnknown;
-    memset(p, value, bytes);
-    return cudaSuccess;
+    return issue(s, [=] { memset(p, value, bytes); });
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
+/* From pageable memory the bytes are taken at once, and what goes there is waited for. */
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t s)
 {
     if (simt_fault())
         return cudaErrorUnknown;
-    memcpy(to, from, bytes);
-    return cudaSuccess;
+    if (kind == cudaMemcpyHostToDevice && !is_pinned(from) && !any_capture()) {
+        auto kept =
+            std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
+        return issue(s, [=] { memcpy(to, kept->data(), bytes); });
+    }
+    cudaError_t error = issue(s, [=] { memcpy(to, from, bytes); });
+    if (kind == cudaMemcpyDeviceToHost && !is_pinned(to) && !any_capture())
+        run_all();
+    return error;
 }
 
 cudaError_t cudaStreamCreate(cudaStream_t *s)
@@ -169,20 +323,129 @@ cudaError_t cudaStreamCreate(cudaStream_t *s)
     if (simt_fault())
         return cudaErrorUnknown;
     allocations++;
-    *s = (cudaStream_t)malloc(1);
-    return *s ? cudaSuccess : cudaErrorMemoryAllocation;
+    *s = new CUstream_st();
+    streams.insert(*s);
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
+    run_until(s, s->issued);
     allocations--;
-    free((void *)s);
-    return given_back();
+    streams.erase(s);
+    delete s->capture;
+    delete s;
+    return survived();
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t)
+cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     if (simt_fault())
         return cudaErrorUnknown;
+    if (spoils())
+        return cudaErrorStreamCaptureInvalidated;
+    run_until(s, s->issued);
     return cudaSuccess;
+}
+
+/* Its errors are told again to whoever waits. */
+cudaError_t cudaStreamQuery(cudaStream_t s)
+{
+    cudaError_t error = survived();
+    if (error == cudaSuccess)
+        run_until(s, s->issued);
+    return error;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+{
+    if (simt_fault())
+        return cudaErrorUnknown;
+    allocations++;
+    *e = new CUevent_st();
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    allocations--;
+    delete e;
+    return survived();
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+    if (simt_fault())
+        return cudaErrorUnknown;
+    *e = {s, s->issued};
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    if (simt_fault())
+        return cudaErrorUnknown;
+    if (e->stream)
+        run_until(e->stream, e->at);
+    return cudaSuccess;
+}
+
+/* ---- graphs ---- */
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
+{
+    cudaError_t error = survived();
+    if (error != cudaSuccess)
+        return error;
+    s->capture = new CUgraph_st();
+    s->spoilt = false;
+    return cudaSuccess;
+}
+
+/* Ends the capture whatever comes of it. */
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
+{
+    cudaError_t error = survived();
+    bool good = error == cudaSuccess && !s->spoilt;
+    *g = good ? s->capture : nullptr;
+    if (!good)
+        delete s->capture;
+    allocations += good;
+    s->capture = nullptr;
+    return error != cudaSuccess ? error : good ? cudaSuccess : cudaErrorStreamCaptureInvalidated;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long)
+{
+    cudaError_t error = survived();
+    if (error != cudaSuccess)
+        return error;
+    allocations++;
+    graphs++;
+    *e = new CUgraphExec_st{g->work};
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s)
+{
+    cudaError_t error = survived();
+    replays++;
+    for (size_t i = 0; i < e->work.size() && error == cudaSuccess; i++)
+        error = issue(s, e->work[i]);
+    return error;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t g)
+{
+    allocations--;
+    delete g;
+    return survived();
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e)
+{
+    allocations--;
+    graphs--;
+    delete e;
+    return survived();
 }

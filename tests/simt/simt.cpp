@@ -471,18 +471,18 @@ uint32_t simt_exchange(unsigned mask, uint32_t value, unsigned from_lane, simt_a
     return w->in[parity][from_lane][0];
 }
 
-cudaError_t simt_launch(const cudaLaunchConfig_t *config, const std::function<void()> &thread)
+struct grid {
+    dim3 blocks;
+    dim3 threads;
+    size_t shared;
+};
+
+static void run_grid(const struct grid &g, const std::function<void()> &thread)
 {
-    if (config->blockDim.x > SIMT_THREADS_MAX || config->blockDim.x == 0 ||
-        config->dynamicSmemBytes > SIMT_SHARED_MAX || config->gridDim.y > 65535 ||
-        config->gridDim.z > 65535)
-        return cudaErrorInvalidValue;
-    if (simt_fault())
-        return cudaErrorUnknown;
-    gridDim = config->gridDim;
-    blockDim = config->blockDim;
+    gridDim = g.blocks;
+    blockDim = g.threads;
     n_threads = blockDim.x;
-    shared_bytes = config->dynamicSmemBytes;
+    shared_bytes = g.shared;
     body = &thread;
     launches++;
     RACE(scheduler_race = __tsan_get_current_fiber());
@@ -502,5 +502,18 @@ cudaError_t simt_launch(const cudaLaunchConfig_t *config, const std::function<vo
     RACE(__tsan_acquire(&order_end));
     for (unsigned char *p : old)
         free_shared(p);
-    return cudaSuccess;
+}
+
+cudaError_t simt_launch(const cudaLaunchConfig_t *config, const std::function<void()> &thread,
+                        const void *kernel)
+{
+    if (config->blockDim.x > SIMT_THREADS_MAX || config->blockDim.x == 0 ||
+        config->dynamicSmemBytes > SIMT_SHARED_MAX || config->gridDim.y > 65535 ||
+        config->gridDim.z > 65535)
+        return cudaErrorInvalidValue;
+    if (simt_fault())
+        return cudaErrorUnknown;
+    const struct grid g = {config->gridDim, config->blockDim, config->dynamicSmemBytes};
+    return simt_issue(
+        config->stream, [=] { run_grid(g, thread); }, kernel);
 }

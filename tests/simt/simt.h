@@ -61,6 +61,9 @@ struct simt_warp {
 extern simt_warp simt_warps[SIMT_THREADS_MAX / SIMT_LANES];
 extern unsigned simt_current; /* thread that runs */
 
+/* Puts work on a stream, or in the graph that is being recorded of it (runtime.cpp). */
+cudaError_t simt_issue(cudaStream_t s, const std::function<void()> &work, const void *kernel);
+
 [[noreturn]] void simt_fail(const char *what, simt_at at);
 
 /* Bytes of shared memory at an address, checked. */
