@@ -20,9 +20,9 @@ enum {
     GRAPHS = 128, /* kernels/graphs.cuh */
 };
 
-static const struct tiny shape = {32,    48,      2,     2,      1,    16,
+static const struct tiny shape = {32,    48,      2,     2,      1,    64,
                                   VOCAB, CONTEXT, false, "BF16", NULL, .seed = 5};
-static const struct tiny other = {32,    48,      2,     2,      1,    16,
+static const struct tiny other = {32,    48,      2,     2,      1,    64,
                                   VOCAB, CONTEXT, false, "BF16", NULL, .seed = 6};
 
 static uint32_t random_state = 77;
@@ -192,8 +192,8 @@ static void test_models_of_one_backend(void **state)
     assert_int_equal(simt_allocations(), 0);
 }
 
-/* Runs the step three times: launched, recorded, replayed. Call n of time `at` fails; false: it has
- * no such call. */
+/* Two steps of a shape in turn: launched, recorded, replayed. Call n of time `at` fails; false: it
+ * has no such call. s, plain [2]. */
 static bool survives(const char *dir, const struct step *s, const struct outcome *plain, int at,
                      unsigned n, int *survived)
 {
@@ -205,10 +205,10 @@ static bool survives(const char *dir, const struct step *s, const struct outcome
     for (int i = 0; i < TIMES; i++) {
         if (i == at)
             simt_fail_call(n, false);
-        run_step(a, s, &mine);
+        run_step(a, &s[i % 2], &mine);
         tried = i == at ? simt_calls() >= n : tried;
         if (!failed && simt_failed() == 0)
-            assert_same(&mine, plain, i);
+            assert_same(&mine, &plain[i % 2], i);
         else if (failed)
             assert_int_equal(mine.status, E_DEVICE); /* it stays */
         failed = simt_failed() > 0;
@@ -223,21 +223,24 @@ static bool survives(const char *dir, const struct step *s, const struct outcome
 static void test_failures_cost_speed_alone(void **state)
 {
     const char *dir = *state;
-    static struct step s;
-    static struct outcome plain;
-    const int32_t token[2] = {3, 4};
+    static struct step s[2];
+    static struct outcome plain[2];
+    const int32_t token[4] = {3, 4, 5, 6};
     struct people p;
     struct rig *b = open_rig(dir, false);
     gather_people(&p);
-    for (int32_t i = 0; i < 2; i++)
-        add(b, &token[i], p.position[i], 1, p.table[i], PICK_LAST);
-    s = b->s;
-    run_step(b, &s, &plain);
+    for (int k = 0; k < 2; k++) {
+        memset(&b->s, 0, sizeof(b->s));
+        for (int32_t i = 0; i < 2; i++)
+            add(b, &token[2 * k + i], p.position[i], 1, p.table[i], PICK_LAST);
+        s[k] = b->s;
+        run_step(b, &s[k], &plain[k]);
+    }
     rig_close(b);
     for (int at = 1; at <= 2; at++) {
         int survived = 0;
         unsigned n = 1;
-        while (survives(dir, &s, &plain, at, n, &survived))
+        while (survives(dir, s, plain, at, n, &survived))
             n++;
         print_message("%d of %u failures survived\n", survived - 1, n - 1);
         assert_true(survived > 1 && (unsigned)survived < n);
