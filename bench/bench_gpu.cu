@@ -306,10 +306,9 @@ static void roofs(struct bench *b)
 
 static int issue_nothing(struct bench *b, void *early, int)
 {
-    gpu_stream s = (gpu_stream)b->stream;
-    int *p = (int *)b->gpu.partials.sum;
-    return early ? launch_early(nothing_much, dim3(1), 32, 0, s, p)
-                 : launch(nothing_much, dim3(1), 32, 0, s, p);
+    struct gpu g = b->gpu;
+    g.early = early != nullptr;
+    return launch(nothing_much, dim3(1), 32, 0, &g, g.partials.sum);
 }
 
 static void gaps(struct bench *b)
@@ -581,6 +580,7 @@ static void open_device(struct bench *b)
     MUST(cudaEventCreate(&b->to));
     b->gpu.stream = (gpu_stream)b->stream;
     b->gpu.sm = 10 * p.major + p.minor;
+    b->gpu.early = b->gpu.sm >= 90;
     b->gpu.n_multiprocessors = p.multiProcessorCount;
     b->gpu.partials.sum = take<int>(PARTIAL_SUMS * sizeof(int));
     b->gpu.partials.room = PARTIAL_SUMS;

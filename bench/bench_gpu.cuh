@@ -66,7 +66,7 @@ static __global__ void copy_all(uint4 *to, const uint4 *from, size_t n)
 
 static __global__ void nothing_much(int *p)
 {
-    dependency_wait();
+    follow();
     *p += 1;
 }
 

@@ -59,6 +59,7 @@ static __device__ void keep(const float *v, size_t at, int dim, enum number kind
 /* blockIdx.y counts the heads of a row of qkv: queries, keys, values. */
 static __global__ void rope_store_kernel(float *qkv, struct places p)
 {
+    follow();
     int row = (int)blockIdx.x;
     int head = (int)blockIdx.y;
     int dim = p.shape.head_dim;
@@ -128,6 +129,7 @@ static __device__ float chunk_scores(const struct places &p, struct attention_sh
 static __global__ void attention_kernel(float *y, const float *qkv, struct places p)
 {
     SHARED(struct attention_shared, sm);
+    follow();
     int row = (int)blockIdx.x;
     int head = (int)blockIdx.y;
     int dim = p.shape.head_dim;
@@ -176,12 +178,12 @@ static __global__ void attention_kernel(float *y, const float *qkv, struct place
     }
 }
 
-int launch_rope_store(gpu_stream s, float *qkv, const struct kv_layer *kv,
+int launch_rope_store(const struct gpu *g, float *qkv, const struct kv_layer *kv,
                       const struct step_view *step, const struct head_shape *shape)
 {
     struct places p = {*kv, *step, *shape};
     dim3 grid((unsigned)step->n_rows, (unsigned)(shape->n_heads + 2 * shape->n_kv_heads));
-    return launch(rope_store_kernel, grid, ROPE_THREADS, 0, s, qkv, p);
+    return launch(rope_store_kernel, grid, ROPE_THREADS, 0, g, qkv, p);
 }
 
 int launch_attention(const struct gpu *g, float *y, const float *qkv, const struct kv_layer *kv,
@@ -193,6 +195,6 @@ int launch_attention(const struct gpu *g, float *y, const float *qkv, const stru
     if (attention_flash_fits(&p))
         return attention_flash(g, y, qkv, &p);
     dim3 grid((unsigned)step->n_rows, (unsigned)shape->n_heads);
-    return launch(attention_kernel, grid, ATTENTION_THREADS, sizeof(struct attention_shared),
-                  g->stream, y, qkv, p);
+    return launch(attention_kernel, grid, ATTENTION_THREADS, sizeof(struct attention_shared), g, y,
+                  qkv, p);
 }

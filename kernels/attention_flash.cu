@@ -353,6 +353,7 @@ static __global__ void __launch_bounds__(THREADS, 2)
 {
     typedef struct few_shared<HD> shared_t;
     SHARED(shared_t, sm);
+    follow();
     int seq = (int)blockIdx.z;
     int kv_head = (int)blockIdx.y;
     int warp = (int)threadIdx.x / WARP;
@@ -540,6 +541,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
 {
     typedef struct many_shared<HD> shared_t;
     SHARED(shared_t, sm);
+    follow();
     int group = p.shape.n_heads / p.shape.n_kv_heads;
     int rows = MANY_QUERIES / group;
     int row = (int)blockIdx.x * rows;
@@ -583,14 +585,13 @@ static int launch_flash(const struct gpu *g, float *y, const float *qkv, const s
     unsigned fours;
     struct split split = split_of(g, p, &fours);
     dim3 few(fours, (unsigned)p->shape.n_kv_heads, (unsigned)p->step.n_seqs);
-    int error = launch(few_kernel<HD>, few, THREADS, sizeof(struct few_shared<HD>), g->stream, y,
-                       qkv, *p, split);
+    int error =
+        launch(few_kernel<HD>, few, THREADS, sizeof(struct few_shared<HD>), g, y, qkv, *p, split);
     if (error || p->step.n_rows == p->step.n_seqs)
         return error;
     int rows = MANY_QUERIES / group;
     dim3 many((unsigned)((p->step.n_rows + rows - 1) / rows), (unsigned)p->shape.n_kv_heads);
-    return launch(many_kernel<HD>, many, THREADS, sizeof(struct many_shared<HD>), g->stream, y, qkv,
-                  *p);
+    return launch(many_kernel<HD>, many, THREADS, sizeof(struct many_shared<HD>), g, y, qkv, *p);
 }
 
 bool attention_flash_fits(const struct places *p)

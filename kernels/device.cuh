@@ -27,9 +27,46 @@ enum { WARP = 32 };
 
 enum { SHARED_BYTES_PLAIN = 48 * 1024 }; /* more must be asked for, kernel by kernel */
 
+/* Programmatic dependent launch. Where the device has it, a kernel starts while the one before it
+ * ends, and that one's writes may be read behind dependency_wait(): every thread of every kernel
+ * calls it before it reads or writes anything but weights. dependents_launch() lets the kernel
+ * behind start as soon as all blocks of this one are on the device or done; since that kernel waits
+ * in its turn, the right place for it is the beginning. */
+#ifdef SIMT_HOST
+static inline void dependency_wait(simt_at at = simt_at())
+{
+    simt_dependency_wait(at);
+}
+
+static inline void dependents_launch()
+{
+}
+#else
+static __device__ __forceinline__ void dependency_wait()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+static __device__ __forceinline__ void dependents_launch()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+#endif
+
+/* The beginning of a kernel that has nothing to do before. */
+static __device__ inline void follow()
+{
+    dependents_launch();
+    dependency_wait();
+}
+
 template <typename... Params, typename... Args>
-static int launch_with(void (*kernel)(Params...), dim3 grid, int threads, size_t shared_bytes,
-                       gpu_stream stream, bool early, Args... args)
+static int launch(void (*kernel)(Params...), dim3 grid, int threads, size_t shared_bytes,
+                  const struct gpu *g, Args... args)
 {
     if (grid.x == 0 || grid.y == 0)
         return 0;
@@ -46,26 +83,10 @@ static int launch_with(void (*kernel)(Params...), dim3 grid, int threads, size_t
     config.gridDim = grid;
     config.blockDim = dim3((unsigned)threads);
     config.dynamicSmemBytes = shared_bytes;
-    config.stream = (cudaStream_t)stream;
+    config.stream = (cudaStream_t)g->stream;
     config.attrs = &attribute;
-    config.numAttrs = early ? 1 : 0;
+    config.numAttrs = g->early ? 1 : 0;
     return (int)cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
-}
-
-template <typename... Params, typename... Args>
-static int launch(void (*kernel)(Params...), dim3 grid, int threads, size_t shared_bytes,
-                  gpu_stream stream, Args... args)
-{
-    return launch_with(kernel, grid, threads, shared_bytes, stream, false, args...);
-}
-
-/* For kernels that call dependency_wait() (ptx.cuh) before they touch what others wrote: they may
- * start while the kernel before them ends. */
-template <typename... Params, typename... Args>
-static int launch_early(void (*kernel)(Params...), dim3 grid, int threads, size_t shared_bytes,
-                        gpu_stream stream, Args... args)
-{
-    return launch_with(kernel, grid, threads, shared_bytes, stream, true, args...);
 }
 
 /* Every lane of the warp gets the result; the butterfly's order does not depend on data. */

@@ -22,32 +22,34 @@ struct partials {
 
 struct gpu {
     gpu_stream stream;
-    int sm; /* 90 for sm_90 */
+    int sm;     /* 90 for sm_90 */
+    bool early; /* a kernel may start while the one before it ends */
     int n_multiprocessors;
     const char *only; /* tests and benches: the one kernel of linear.cu to use; NULL: the table's */
     struct partials partials;
 };
 
 /* picked [n]: what the step before drew, for negative ids. */
-int launch_embed(gpu_stream s, float *x, const struct weight *table, const int32_t *ids,
+int launch_embed(const struct gpu *g, float *x, const struct weight *table, const int32_t *ids,
                  const int32_t *picked, int32_t rows);
-int launch_norm(gpu_stream s, const struct act *y, const float *x, const float *gain, float eps,
-                int32_t rows, int32_t dim);
-int launch_convert(gpu_stream s, const struct act *y, const float *x, int32_t rows, int32_t dim);
-int launch_swiglu(gpu_stream s, const struct act *y, const float *gate_up, int32_t rows,
+int launch_norm(const struct gpu *g, const struct act *y, const float *x, const float *gain,
+                float eps, int32_t rows, int32_t dim);
+int launch_convert(const struct gpu *g, const struct act *y, const float *x, int32_t rows,
+                   int32_t dim);
+int launch_swiglu(const struct gpu *g, const struct act *y, const float *gate_up, int32_t rows,
                   int32_t hidden);
-int launch_gather(gpu_stream s, float *y, const float *x, const int32_t *index, int32_t rows,
+int launch_gather(const struct gpu *g, float *y, const float *x, const int32_t *index, int32_t rows,
                   int32_t dim);
 int launch_linear(const struct gpu *g, float *y, const struct act *x, const struct weight *w,
                   int32_t rows, bool accumulate);
-int launch_rope_store(gpu_stream s, float *qkv, const struct kv_layer *kv,
+int launch_rope_store(const struct gpu *g, float *qkv, const struct kv_layer *kv,
                       const struct step_view *step, const struct head_shape *shape);
 int launch_attention(const struct gpu *g, float *y, const float *qkv, const struct kv_layer *kv,
                      const struct step_view *step, const struct head_shape *shape);
 
 /* token [n_picks]: the most likely of each row, of equals the lowest; PICKED_BAD where a logit is
  * not finite. */
-int launch_argmax(gpu_stream s, int32_t *token, const float *logits, int32_t n_picks,
+int launch_argmax(const struct gpu *g, int32_t *token, const float *logits, int32_t n_picks,
                   int32_t vocab);
 
 #endif

@@ -43,6 +43,7 @@ static __device__ void sums_q8(const struct product &p, int n, int row0, int n_r
 
 static __global__ void linear_q8_kernel(struct product p)
 {
+    follow();
     int lane = (int)threadIdx.x % WARP;
     int n = (int)blockIdx.x * LINEAR_WARPS + (int)threadIdx.x / WARP;
     int row0 = (int)blockIdx.y * LINEAR_ROWS;
@@ -62,6 +63,7 @@ static __global__ void linear_q8_kernel(struct product p)
 /* Float activations against int8 or float weights. */
 static __global__ void linear_f32_kernel(struct product p)
 {
+    follow();
     int lane = (int)threadIdx.x % WARP;
     int n = (int)blockIdx.x * LINEAR_WARPS + (int)threadIdx.x / WARP;
     int row0 = (int)blockIdx.y * LINEAR_ROWS;
@@ -89,7 +91,7 @@ int linear_plain(const struct gpu *g, const struct product *p)
     dim3 grid((unsigned)(p->w.n + LINEAR_WARPS - 1) / LINEAR_WARPS,
               (unsigned)(p->rows + LINEAR_ROWS - 1) / LINEAR_ROWS);
     return launch(p->w.act == NUM_Q8 ? linear_q8_kernel : linear_f32_kernel, grid,
-                  LINEAR_WARPS * WARP, 0, g->stream, *p);
+                  LINEAR_WARPS * WARP, 0, g, *p);
 }
 
 /* Where each kernel stands; the first row that fits is taken. Every W8A16 product of one k runs

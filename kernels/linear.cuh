@@ -30,7 +30,7 @@ static __device__ inline void store(const struct product &p, int row, int n, flo
     *y = p.accumulate ? *y + v : v;
 }
 
-/* Every launch reads weights before dependency_wait() and activations behind it. */
+/* Weights may be read before dependency_wait(), activations behind it. */
 int linear_plain(const struct gpu *g, const struct product *p);
 int linear_skinny_q8(const struct gpu *g, const struct product *p);
 int linear_skinny_half(const struct gpu *g, const struct product *p);

@@ -118,6 +118,7 @@ static __global__ void __launch_bounds__(WARPS *WARP, TILES < 4 ? 2 : M::wide_bl
 {
     typedef struct skinny_shared<M, TILES> shared_t;
     SHARED(shared_t, sm);
+    dependents_launch();
     int lane = (int)threadIdx.x % WARP;
     int warp = (int)threadIdx.x / WARP;
     int g = lane / 4;
@@ -151,7 +152,6 @@ static __global__ void __launch_bounds__(WARPS *WARP, TILES < 4 ? 2 : M::wide_bl
         for (int e = 0; e < 4; e++)
             sm.sum[warp][8 * t + 2 * i + e % 2][g + 8 * (e / 2)] = sum[t][e];
     __syncthreads();
-    dependents_launch();
     for (int at = (int)threadIdx.x; at < TILES * 8 * CHANNELS; at += WARPS * WARP) {
         int row = at / CHANNELS;
         int n = at % CHANNELS;
@@ -170,8 +170,8 @@ static int launch_skinny(const struct gpu *g, const struct product *p)
 {
     dim3 grid((unsigned)(p->rows + TILES * 8 - 1) / (TILES * 8),
               (unsigned)(p->w.n + CHANNELS - 1) / CHANNELS);
-    return launch_early(skinny_kernel<M, TILES>, grid, WARPS * WARP,
-                        sizeof(struct skinny_shared<M, TILES>), g->stream, *p);
+    return launch(skinny_kernel<M, TILES>, grid, WARPS * WARP,
+                  sizeof(struct skinny_shared<M, TILES>), g, *p);
 }
 
 template <typename M> static int launch_rows(const struct gpu *g, const struct product *p)

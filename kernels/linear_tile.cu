@@ -172,6 +172,7 @@ template <typename T>
 static __global__ void __launch_bounds__(T::threads, 1) tile_kernel(struct product p)
 {
     SHARED(unsigned char, bytes);
+    follow();
     T t;
     int warp = (int)threadIdx.x / WARP;
     t.row0 = (int)blockIdx.x * T::rows;
@@ -184,9 +185,7 @@ static __global__ void __launch_bounds__(T::threads, 1) tile_kernel(struct produ
     int first = (int)((unsigned)stages * blockIdx.z / gridDim.z);
     int last = (int)((unsigned)stages * (blockIdx.z + 1) / gridDim.z);
     int sum[T::m][T::n][4] = {};
-    dependency_wait();
     multiply(p, t, first, last, sum);
-    dependents_launch();
     if (gather<T>(p, sum))
         write(p, t, sum);
 }
@@ -211,7 +210,7 @@ template <typename T> static int launch_tile(const struct gpu *g, const struct p
     dim3 grid((unsigned)(p->rows + T::rows - 1) / T::rows,
               (unsigned)(p->w.n + T::channels - 1) / T::channels);
     grid.z = split_of(g, p, grid.x * grid.y, (size_t)T::rows * T::channels);
-    return launch_early(tile_kernel<T>, grid, T::threads, T::shared_bytes, g->stream, *p);
+    return launch(tile_kernel<T>, grid, T::threads, T::shared_bytes, g, *p);
 }
 
 int linear_tile_small(const struct gpu *g, const struct product *p)

@@ -112,6 +112,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
 {
 #if defined(SIMT_HOST) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
     SHARED_ALIGNED(unsigned char, bytes, 1024);
+    dependents_launch();
     struct ring r;
     r.x = address_of(&bytes);
     r.w = r.x + SLOTS * SLOT_BYTES;
@@ -141,7 +142,6 @@ static __global__ void __launch_bounds__(THREADS, 1)
         for (int i = 0; i < OUTPUTS; i++)
             sum[i] = 0;
         consume(r, group - 1, sum);
-        dependents_launch();
         write(p, row0 + (group - 1) * (TILE / 2), n0, sum);
     }
 #else
@@ -159,5 +159,5 @@ int linear_wgmma(const struct gpu *g, const struct product *p)
         error = tensor_map_of(&w, p->w.q, p->w.k, p->w.n, TILE, TILE);
     if (error)
         return error;
-    return launch_early(wgmma_kernel, grid, THREADS, SHARED_BYTES, g->stream, x, w, *p);
+    return launch(wgmma_kernel, grid, THREADS, SHARED_BYTES, g, x, w, *p);
 }

@@ -227,14 +227,14 @@ static void cuda_embed(struct ops *o, float *x, const struct weight *table, cons
                        int32_t rows)
 {
     struct cuda_ops *c = self(o);
-    (void)DO(c, launch_embed((gpu_stream)c->stream, x, table, ids, c->picked, rows));
+    (void)DO(c, launch_embed(&c->gpu, x, table, ids, c->picked, rows));
 }
 
 static void cuda_norm(struct ops *o, const struct act *y, const float *x, const float *gain,
                       float eps, int32_t rows, int32_t dim)
 {
     struct cuda_ops *c = self(o);
-    (void)DO(c, launch_norm((gpu_stream)c->stream, y, x, gain, eps, rows, dim));
+    (void)DO(c, launch_norm(&c->gpu, y, x, gain, eps, rows, dim));
 }
 
 static void cuda_linear(struct ops *o, float *y, const struct act *x, const struct weight *w,
@@ -248,7 +248,7 @@ static void cuda_rope_store(struct ops *o, float *qkv, const struct kv_layer *kv
                             const struct step_view *step, const struct head_shape *shape)
 {
     struct cuda_ops *c = self(o);
-    (void)DO(c, launch_rope_store((gpu_stream)c->stream, qkv, kv, step, shape));
+    (void)DO(c, launch_rope_store(&c->gpu, qkv, kv, step, shape));
 }
 
 static void cuda_attention(struct ops *o, float *y, const float *qkv, const struct kv_layer *kv,
@@ -262,21 +262,21 @@ static void cuda_convert(struct ops *o, const struct act *y, const float *x, int
                          int32_t dim)
 {
     struct cuda_ops *c = self(o);
-    (void)DO(c, launch_convert((gpu_stream)c->stream, y, x, rows, dim));
+    (void)DO(c, launch_convert(&c->gpu, y, x, rows, dim));
 }
 
 static void cuda_swiglu(struct ops *o, const struct act *y, const float *gate_up, int32_t rows,
                         int32_t hidden)
 {
     struct cuda_ops *c = self(o);
-    (void)DO(c, launch_swiglu((gpu_stream)c->stream, y, gate_up, rows, hidden));
+    (void)DO(c, launch_swiglu(&c->gpu, y, gate_up, rows, hidden));
 }
 
 static void cuda_gather(struct ops *o, float *y, const float *x, const int32_t *index, int32_t rows,
                         int32_t dim)
 {
     struct cuda_ops *c = self(o);
-    (void)DO(c, launch_gather((gpu_stream)c->stream, y, x, index, rows, dim));
+    (void)DO(c, launch_gather(&c->gpu, y, x, index, rows, dim));
 }
 
 static void cuda_picks(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks)
@@ -315,9 +315,9 @@ static void cuda_sample(struct ops *o, const float *logits, int32_t n_picks, int
     }
     if (!any_plain(&c->draws))
         return;
-    (void)DO(c, launch_argmax((gpu_stream)c->stream, c->picked, logits, n_picks, vocab));
-    (void)DO(c, ring_launch(&c->ring, (gpu_stream)c->stream,
-                            reinterpret_cast<const uint32_t *>(c->picked), n_picks));
+    (void)DO(c, launch_argmax(&c->gpu, c->picked, logits, n_picks, vocab));
+    (void)DO(
+        c, ring_launch(&c->ring, &c->gpu, reinterpret_cast<const uint32_t *>(c->picked), n_picks));
 }
 
 static void cuda_close(struct ops *o)
@@ -368,7 +368,8 @@ static const struct ops cuda_table = {
     .sample = cuda_sample,
 };
 
-/* Tests and benches: FIRSTLIGHT_LAUNCH names the one way to launch, of "graph"; "plain": none. */
+/* Tests and benches: FIRSTLIGHT_LAUNCH names the one of the ways to launch faster that is left,
+ * "graph" or "early"; "plain": none. */
 static bool launches_by(const char *way)
 {
     const char *only = getenv("FIRSTLIGHT_LAUNCH");
@@ -395,6 +396,7 @@ static enum status open_device(struct gpu *g, char *err, size_t err_size)
     log_line(LOG_INFO, "cuda backend: %s, sm_%d%d, %d multiprocessors", p.name, p.major, p.minor,
              p.multiProcessorCount);
     g->sm = 10 * p.major + p.minor;
+    g->early = g->sm >= 90 && launches_by("early");
     g->n_multiprocessors = p.multiProcessorCount;
     g->only = getenv("FIRSTLIGHT_LINEAR");
     return OK;

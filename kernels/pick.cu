@@ -38,6 +38,7 @@ struct pick_shared {
 static __global__ void argmax_kernel(int32_t *token, const float *logits, int vocab)
 {
     SHARED(struct pick_shared, sm);
+    follow();
     const float *row = logits + (size_t)blockIdx.x * (size_t)vocab;
     struct best mine = {-INFINITY, INT32_MAX, 0};
     for (int i = (int)threadIdx.x; i < vocab; i += PICK_THREADS) {
@@ -59,8 +60,9 @@ static __global__ void argmax_kernel(int32_t *token, const float *logits, int vo
     }
 }
 
-int launch_argmax(gpu_stream s, int32_t *token, const float *logits, int32_t n_picks, int32_t vocab)
+int launch_argmax(const struct gpu *g, int32_t *token, const float *logits, int32_t n_picks,
+                  int32_t vocab)
 {
     return launch(argmax_kernel, dim3((unsigned)n_picks), PICK_THREADS, sizeof(struct pick_shared),
-                  s, token, logits, vocab);
+                  g, token, logits, vocab);
 }

@@ -93,14 +93,6 @@ static inline void half_of_int8_apart(uint32_t four, uint32_t *even, uint32_t *o
     *odd = simt_half_of_int8(four >> 8) | (uint32_t)simt_half_of_int8(four >> 24) << 16;
 }
 
-static inline void dependency_wait()
-{
-}
-
-static inline void dependents_launch()
-{
-}
-
 /* One more of n is done; true for the last, who then sees what the others wrote. The counter is
  * left at 0. One thread of a block calls, behind a barrier; another barrier follows. */
 static inline bool arrive_last(unsigned *counter, unsigned n)
@@ -283,22 +275,6 @@ PTX void half_of_int8(uint32_t four, uint32_t *low, uint32_t *high)
 PTX void half_of_int8_apart(uint32_t four, uint32_t *even, uint32_t *odd)
 {
     half_of_bytes<0x4240, 0x4341>(four, even, odd);
-}
-
-/* Programmatic dependent launch: what the kernel before wrote may be read behind the first, and
- * the kernel behind may start at the second. */
-PTX void dependency_wait()
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
-PTX void dependents_launch()
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
 }
 
 PTX bool arrive_last(unsigned *counter, unsigned n)

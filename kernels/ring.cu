@@ -7,6 +7,7 @@ enum { RING_THREADS = 256 };
 static __global__ void ring_kernel(struct ring_memory *to, const uint32_t *from, int n,
                                    uint32_t step)
 {
+    follow();
     for (int i = (int)threadIdx.x; i < n; i += RING_THREADS)
         to->word[i] = from[i];
     __threadfence_system();
@@ -37,11 +38,11 @@ void ring_close(struct ring *r)
     *r = {};
 }
 
-int ring_launch(struct ring *r, gpu_stream stream, const uint32_t *from, int n)
+int ring_launch(struct ring *r, const struct gpu *g, const uint32_t *from, int n)
 {
     if (n > RING_WORDS)
         return (int)cudaErrorInvalidValue;
-    return launch(ring_kernel, dim3(1), RING_THREADS, 0, stream, r->device, from, n, ++r->step);
+    return launch(ring_kernel, dim3(1), RING_THREADS, 0, g, r->device, from, n, ++r->step);
 }
 
 static bool arrived(const struct ring *r)

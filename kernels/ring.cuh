@@ -27,7 +27,7 @@ struct ring {
 cudaError_t ring_open(struct ring *r);
 void ring_close(struct ring *r);
 /* from, device [n]: what goes down, n <= RING_WORDS. */
-int ring_launch(struct ring *r, gpu_stream stream, const uint32_t *from, int n);
+int ring_launch(struct ring *r, const struct gpu *g, const uint32_t *from, int n);
 /* True when the last launch's words are there; false after RING_SPIN_NS, or when the stream has
  * come to its end without. */
 bool ring_poll(const struct ring *r, gpu_stream stream);

@@ -13,6 +13,7 @@ struct row_shared {
 static __global__ void embed_kernel(float *x, struct weight table, const int32_t *ids,
                                     const int32_t *picked)
 {
+    follow();
     size_t row = blockIdx.x;
     int32_t id = ids[row] < 0 ? picked[~ids[row]] : ids[row];
     if (id < 0)
@@ -50,6 +51,7 @@ static __global__ void norm_kernel(struct act y, const float *x, const float *ga
                                    int dim)
 {
     SHARED(struct row_shared, sm);
+    follow();
     size_t row = blockIdx.x;
     const float *in = x + row * (size_t)dim;
     float sum = 0.0f;
@@ -63,6 +65,7 @@ static __global__ void norm_kernel(struct act y, const float *x, const float *ga
 static __global__ void convert_kernel(struct act y, const float *x, int dim)
 {
     SHARED(struct row_shared, sm);
+    follow();
     size_t row = blockIdx.x;
     const float *in = x + row * (size_t)dim;
     write_row(y, row, dim, sm.part, [=](int i) { return in[i]; });
@@ -71,6 +74,7 @@ static __global__ void convert_kernel(struct act y, const float *x, int dim)
 static __global__ void swiglu_kernel(struct act y, const float *gate_up, int hidden)
 {
     SHARED(struct row_shared, sm);
+    follow();
     size_t row = blockIdx.x;
     const float *gate = gate_up + row * 2 * (size_t)hidden;
     const float *up = gate + hidden;
@@ -80,40 +84,42 @@ static __global__ void swiglu_kernel(struct act y, const float *gate_up, int hid
 
 static __global__ void gather_kernel(float *y, const float *x, const int32_t *index, int dim)
 {
+    follow();
     size_t row = blockIdx.x;
     const float *in = x + (size_t)index[row] * (size_t)dim;
     for (int i = (int)threadIdx.x; i < dim; i += ROW_THREADS)
         y[row * (size_t)dim + (size_t)i] = in[i];
 }
 
-int launch_embed(gpu_stream s, float *x, const struct weight *table, const int32_t *ids,
+int launch_embed(const struct gpu *g, float *x, const struct weight *table, const int32_t *ids,
                  const int32_t *picked, int32_t rows)
 {
-    return launch(embed_kernel, dim3((unsigned)rows), ROW_THREADS, 0, s, x, *table, ids, picked);
+    return launch(embed_kernel, dim3((unsigned)rows), ROW_THREADS, 0, g, x, *table, ids, picked);
 }
 
-int launch_norm(gpu_stream s, const struct act *y, const float *x, const float *gain, float eps,
-                int32_t rows, int32_t dim)
+int launch_norm(const struct gpu *g, const struct act *y, const float *x, const float *gain,
+                float eps, int32_t rows, int32_t dim)
 {
-    return launch(norm_kernel, dim3((unsigned)rows), ROW_THREADS, sizeof(struct row_shared), s, *y,
+    return launch(norm_kernel, dim3((unsigned)rows), ROW_THREADS, sizeof(struct row_shared), g, *y,
                   x, gain, eps, dim);
 }
 
-int launch_convert(gpu_stream s, const struct act *y, const float *x, int32_t rows, int32_t dim)
+int launch_convert(const struct gpu *g, const struct act *y, const float *x, int32_t rows,
+                   int32_t dim)
 {
-    return launch(convert_kernel, dim3((unsigned)rows), ROW_THREADS, sizeof(struct row_shared), s,
+    return launch(convert_kernel, dim3((unsigned)rows), ROW_THREADS, sizeof(struct row_shared), g,
                   *y, x, dim);
 }
 
-int launch_swiglu(gpu_stream s, const struct act *y, const float *gate_up, int32_t rows,
+int launch_swiglu(const struct gpu *g, const struct act *y, const float *gate_up, int32_t rows,
                   int32_t hidden)
 {
-    return launch(swiglu_kernel, dim3((unsigned)rows), ROW_THREADS, sizeof(struct row_shared), s,
+    return launch(swiglu_kernel, dim3((unsigned)rows), ROW_THREADS, sizeof(struct row_shared), g,
                   *y, gate_up, hidden);
 }
 
-int launch_gather(gpu_stream s, float *y, const float *x, const int32_t *index, int32_t rows,
+int launch_gather(const struct gpu *g, float *y, const float *x, const int32_t *index, int32_t rows,
                   int32_t dim)
 {
-    return launch(gather_kernel, dim3((unsigned)rows), ROW_THREADS, 0, s, y, x, index, dim);
+    return launch(gather_kernel, dim3((unsigned)rows), ROW_THREADS, 0, g, y, x, index, dim);
 }

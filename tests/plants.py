@@ -24,8 +24,8 @@ WRONG = r"FAILED|Failure!"
 RACE = r"data race"
 OVERFLOW = r"heap-buffer-overflow"
 
-# name, file, what is there, what is planted, kernel of the table or "steps": those of
-# tests/cuda_graphs.c, preset, what must be reported
+# name, file, what is there, what is planted, kernel of the table or "steps" or "layer" (those of
+# tests/cuda_graphs.c, the layer of tests/cuda_fault.c), preset, what must be reported
 PLANTS = [
     ("missing barrier in the main loop", "linear_tile.cu",
      "        __syncthreads(); /* the stage is here", "        /* the stage is here",
@@ -86,11 +86,29 @@ PLANTS = [
      "    __syncthreads();\n    dependency_wait();", "    dependency_wait();",
      "wgmma", "cpu", r"not initialized"),
     ("missing barrier before the sum over warps", "linear_skinny.cu",
-     "    __syncthreads();\n    dependents_launch();", "    dependents_launch();",
+     "    __syncthreads();\n    for (int at =", "    for (int at =",
      "skinny", "cpu", WRONG),
     ("the same, by the race detector", "linear_skinny.cu",
-     "    __syncthreads();\n    dependents_launch();", "    dependents_launch();",
+     "    __syncthreads();\n    for (int at =", "    for (int at =",
      "skinny", "tsan", RACE),
+    ("a kernel that never waits for the one before", "linear_skinny.cu",
+     "    dependency_wait();", "", "steps", "cpu", r"without dependency_wait"),
+    ("a row read before the one who writes it is done", "rows.cu",
+     "    follow();\n    size_t row = blockIdx.x;\n    const float *in = x + row * (size_t)dim;\n"
+     "    float sum = 0.0f;",
+     "    size_t row = blockIdx.x;\n    const float *in = x + row * (size_t)dim;\n"
+     "    float sum = 0.0f * in[threadIdx.x % (unsigned)dim];\n    follow();",
+     "layer", "tsan", RACE),
+    ("activations asked for before the wait", "linear_skinny.cu",
+     "    dependency_wait();\n",
+     "    int early = p.x.kind == NUM_Q8 ? p.x.q[threadIdx.x % 16] : 0;\n"
+     "    dependency_wait();\n    if (early == 1000)\n        return;\n",
+     "layer", "tsan", RACE),
+    ("a result written before the wait", "rows.cu",
+     "    follow();\n    size_t row = blockIdx.x;\n    const float *in = x + (size_t)index",
+     "    if (threadIdx.x == 0)\n        y[blockIdx.x * (size_t)dim] = 0.0f;\n    follow();\n"
+     "    size_t row = blockIdx.x;\n    const float *in = x + (size_t)index",
+     "layer", "tsan", RACE),
     ("a collective in a branch", "linear_skinny.cu",
      "if (step >= weights.steps)\n                continue;",
      "if (step >= weights.steps || row0 + g >= p.rows)\n                continue;",
@@ -177,6 +195,8 @@ def cases_for(file, kernel):
     """The program that has to see it, and its source."""
     if kernel == "steps":
         return "cuda_graphs", "cuda_graphs"
+    if kernel == "layer":
+        return "cuda_fault", "cuda_fault"
     name = "attention" if file.startswith("attention") else "ops"
     return f"{name}_simt", f"{name}_test"
 
@@ -205,7 +225,7 @@ def plant(row, build):
                         "-lpcre2-8", "-lpthread", "-lm", "-o", str(program)], check=True)
         env = dict(os.environ, FIRSTLIGHT_BACKEND="cuda", SIMT_SM="90",
                    CMOCKA_TEST_ABORT="0", TSAN_OPTIONS="halt_on_error=1", ASAN_OPTIONS="")
-        if kernel and kernel != "steps":
+        if kernel and kernel not in ("steps", "layer"):
             env["FIRSTLIGHT_LINEAR"] = kernel
         run = subprocess.run([str(program)], env=env, capture_output=True, text=True,
                              errors="replace", timeout=300)

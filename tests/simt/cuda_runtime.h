@@ -71,6 +71,9 @@ void simt_sync_warp(unsigned mask, simt_at at);
 uint32_t simt_exchange(unsigned mask, uint32_t value, unsigned from_lane, simt_at at);
 uint4 simt_shared_load16(const void *shared, simt_at at);
 
+/* Behind it the writes of the kernel before may be read. */
+void simt_dependency_wait(simt_at at);
+
 void simt_cp_async16(uint32_t to, const void *from, bool real, simt_at at);
 void simt_cp_async_commit();
 void simt_cp_async_wait(int groups_left);

@@ -71,6 +71,7 @@ static void run_until(cudaStream_t s, uint64_t at)
         work();
         s->done++;
     }
+    simt_joined();
 }
 
 static void run_all()
@@ -100,6 +101,7 @@ static cudaError_t issue(cudaStream_t s, const work_t &work)
     if (!s) {
         run_all();
         work();
+        simt_joined();
         return cudaSuccess;
     }
     if (s->capture && s->spoilt)
@@ -121,6 +123,11 @@ cudaError_t simt_issue(cudaStream_t s, const std::function<void()> &work, const 
     if (s && s->capture && fresh)
         s->spoilt = true;
     return issue(s, work);
+}
+
+static cudaError_t issue_copy(cudaStream_t s, const work_t &copy)
+{
+    return issue(s, [=] { simt_between(copy); });
 }
 
 static bool is_pinned(const void *p)
@@ -298,7 +305,7 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
 {
     if (simt_fault())
         return cudaErrorUnknown;
-    return issue(s, [=] { memset(p, value, bytes); });
+    return issue_copy(s, [=] { memset(p, value, bytes); });
 }
 
 /* From pageable memory the bytes are taken at once, and what goes there is waited for. */
@@ -310,9 +317,9 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     if (kind == cudaMemcpyHostToDevice && !is_pinned(from) && !any_capture()) {
         auto kept =
             std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
-        return issue(s, [=] { memcpy(to, kept->data(), bytes); });
+        return issue_copy(s, [=] { memcpy(to, kept->data(), bytes); });
     }
-    cudaError_t error = issue(s, [=] { memcpy(to, from, bytes); });
+    cudaError_t error = issue_copy(s, [=] { memcpy(to, from, bytes); });
     if (kind == cudaMemcpyDeviceToHost && !is_pinned(to) && !any_capture())
         run_all();
     return error;

@@ -110,6 +110,7 @@ struct fiber {
     simt_state state;
     simt_op op;
     simt_at at;
+    bool waited; /* for the kernel before */
 };
 
 /* The race detector's threads are dear to make, so that blocks use them again, but not the next
@@ -129,8 +130,11 @@ const std::function<void()> *body;
 unsigned char *shared_memory;
 size_t shared_bytes;
 unsigned n_threads, n_live, n_at_barrier, launches;
-/* What the race detector syncs on. */
-char order_start, order_end;
+bool early; /* this kernel started before the one before it has ended */
+/* What the race detector syncs on. A kernel knows what the host did before, from its start; what
+ * kernels before it did, from its dependency_wait() if it started early: the host that starts them
+ * all must not carry that over, so that between two kernels somebody else does. */
+char order_host, order_start, order_end, order_done;
 char order_block[SETS];
 char order_warp[SETS][SIMT_THREADS_MAX / SIMT_LANES];
 std::mt19937 generator(getenv("SIMT_SEED") ? (unsigned)strtoul(getenv("SIMT_SEED"), nullptr, 10)
@@ -167,6 +171,9 @@ void go(fiber *to)
 void leave()
 {
     simt_warp *w = simt_warp_here();
+    if (early && !running->waited)
+        simt_fail("a thread leaves without dependency_wait(), in a kernel that starts early",
+                  running->at);
     simt_async_leave(simt_current);
     if (w->arrived)
         simt_fail("a lane leaves while others of its warp wait for it", running->at);
@@ -190,6 +197,8 @@ void fiber_main()
 #endif
     for (;;) {
         RACE(__tsan_acquire(&order_start));
+        if (!early)
+            RACE(__tsan_acquire(&order_done));
         (*body)();
         RACE(__tsan_release(&order_end));
         leave();
@@ -209,6 +218,7 @@ void start_fiber(unsigned i)
 {
     fiber *f = &fibers[i];
     f->state = SIMT_READY;
+    f->waited = false;
     simt_warps[i / SIMT_LANES].live |= 1u << i % SIMT_LANES;
     if (f->stack)
         return;
@@ -471,10 +481,49 @@ uint32_t simt_exchange(unsigned mask, uint32_t value, unsigned from_lane, simt_a
     return w->in[parity][from_lane][0];
 }
 
+void simt_dependency_wait(simt_at at)
+{
+    running->at = at;
+    running->waited = true;
+    RACE(__tsan_acquire(&order_done));
+}
+
+/* Under the race detector: as a thread that has seen the kernels before, unlike the host. */
+static void apart(const std::function<void()> &work)
+{
+#ifdef SIMT_TSAN
+    static void *courier = __tsan_create_fiber(0);
+    void *host = __tsan_get_current_fiber();
+    __tsan_release(&order_host);
+    __tsan_switch_to_fiber(courier, 1);
+    __tsan_acquire(&order_host);
+    __tsan_acquire(&order_end);
+    work();
+    __tsan_release(&order_done);
+    __tsan_switch_to_fiber(host, 1);
+#else
+    work();
+#endif
+}
+
+void simt_between(const std::function<void()> &work)
+{
+    apart([&] {
+        work();
+        RACE(__tsan_release(&order_start));
+    });
+}
+
+void simt_joined()
+{
+    RACE(__tsan_acquire(&order_done));
+}
+
 struct grid {
     dim3 blocks;
     dim3 threads;
     size_t shared;
+    bool early;
 };
 
 static void run_grid(const struct grid &g, const std::function<void()> &thread)
@@ -483,6 +532,7 @@ static void run_grid(const struct grid &g, const std::function<void()> &thread)
     blockDim = g.threads;
     n_threads = blockDim.x;
     shared_bytes = g.shared;
+    early = g.early;
     body = &thread;
     launches++;
     RACE(scheduler_race = __tsan_get_current_fiber());
@@ -499,9 +549,10 @@ static void run_grid(const struct grid &g, const std::function<void()> &thread)
             }
         }
     }
-    RACE(__tsan_acquire(&order_end));
-    for (unsigned char *p : old)
-        free_shared(p);
+    apart([&] {
+        for (unsigned char *p : old)
+            free_shared(p);
+    });
 }
 
 cudaError_t simt_launch(const cudaLaunchConfig_t *config, const std::function<void()> &thread,
@@ -513,7 +564,9 @@ cudaError_t simt_launch(const cudaLaunchConfig_t *config, const std::function<vo
         return cudaErrorInvalidValue;
     if (simt_fault())
         return cudaErrorUnknown;
-    const struct grid g = {config->gridDim, config->blockDim, config->dynamicSmemBytes};
+    const struct grid g = {config->gridDim, config->blockDim, config->dynamicSmemBytes,
+                           config->numAttrs > 0 &&
+                               config->attrs->val.programmaticStreamSerializationAllowed};
     return simt_issue(
         config->stream, [=] { run_grid(g, thread); }, kernel);
 }

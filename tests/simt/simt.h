@@ -61,6 +61,11 @@ struct simt_warp {
 extern simt_warp simt_warps[SIMT_THREADS_MAX / SIMT_LANES];
 extern unsigned simt_current; /* thread that runs */
 
+/* Does what is no kernel between two of a stream, in its order for the race detector too. */
+void simt_between(const std::function<void()> &work);
+/* The host has waited: what kernels wrote it may read. */
+void simt_joined();
+
 /* Puts work on a stream, or in the graph that is being recorded of it (runtime.cpp). */
 cudaError_t simt_issue(cudaStream_t s, const std::function<void()> &work, const void *kernel);
 
