@@ -118,3 +118,15 @@ uint64_t now_ns(void)
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+
+void stage_over(uint64_t *begun, const char *name, uint64_t bytes)
+{
+    uint64_t now = now_ns();
+    double seconds = (double)(now - *begun) * 1e-9;
+    *begun = now;
+    if (bytes == 0)
+        log_line(LOG_INFO, "start: %s, %.3f s", name, seconds);
+    else
+        log_line(LOG_INFO, "start: %s, %.3f s, %.2f GB/s", name, seconds,
+                 seconds > 0 ? (double)bytes * 1e-9 / seconds : 0);
+}

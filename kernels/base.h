@@ -47,6 +47,9 @@ void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(
 /* Monotonic clock, nanoseconds. */
 uint64_t now_ns(void);
 
+/* Logs how long a stage of a start took, and its rate unless bytes is 0; *begun becomes now. */
+void stage_over(uint64_t *begun, const char *name, uint64_t bytes);
+
 /* false when the result does not fit; *out is then unspecified. */
 static inline bool size_mul(size_t a, size_t b, size_t *out)
 {

@@ -61,7 +61,7 @@ static struct graph *oldest(struct graphs *g)
 
 static void remember(struct graphs *g, const struct step_key *key)
 {
-    if (g->n == GRAPHS_MAX)
+    if (g->n == CUDA_GRAPHS_MAX)
         drop(g, oldest(g));
     g->kept[g->n] = {};
     g->kept[g->n].key = *key;

@@ -3,7 +3,7 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/ops.h"
+#include "kernels/ops_cuda.h"
 
 /* Steps recorded as CUDA graphs, the least recently used dropped when there are too many.
  *
@@ -12,11 +12,6 @@
  * then launched like all behind it. Whatever goes wrong with graphs costs speed alone: one line
  * in the log, and steps are launched kernel by kernel from then on; an error of the device itself
  * shows there. */
-enum {
-    GRAPHS_MAX = 128,
-    GRAPH_BYTES = 2 << 20, /* of device memory, kept back for each */
-};
-
 struct graph {
     struct step_key key;
     cudaGraphExec_t exec; /* NULL: seen once, not recorded yet */
@@ -25,7 +20,7 @@ struct graph {
 
 struct graphs {
     cudaStream_t stream;
-    struct graph kept[GRAPHS_MAX];
+    struct graph kept[CUDA_GRAPHS_MAX];
     int n;
     uint64_t clock;
     struct graph *recording; /* NULL: none is under way */

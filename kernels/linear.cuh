@@ -33,6 +33,7 @@ static __device__ inline void store(const struct product &p, int row, int n, flo
 /* Weights may be read before dependency_wait(), activations behind it. */
 int linear_plain(const struct gpu *g, const struct product *p);
 int linear_skinny_q8(const struct gpu *g, const struct product *p);
+int linear_skinny_exact(const struct gpu *g, const struct product *p);
 int linear_skinny_half(const struct gpu *g, const struct product *p);
 int linear_tile_small(const struct gpu *g, const struct product *p);
 int linear_tile_large(const struct gpu *g, const struct product *p);

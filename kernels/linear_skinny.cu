@@ -80,6 +80,38 @@ struct multiply_q8 {
     }
 };
 
+/* For a device whose tensor cores multiply no int8, or slowly. Halves hold every int8, their
+ * products and the 64 of a step stay below 2^24: floats hold the sums exactly, in any order. Same
+ * integers as above, the same bits. */
+struct multiply_exact {
+    typedef int sum_t;
+    static constexpr int wide_blocks = 1;
+
+    static __device__ void step(const struct product &p, int (&sum)[4], const struct fragment &f,
+                                int row, size_t at)
+    {
+        uint4 x = row_q8(p, row, at);
+        float part[4] = {};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t a[4];
+            uint32_t b[2];
+            half_of_int8(word(f.low, i), &a[0], &a[2]);
+            half_of_int8(word(f.high, i), &a[1], &a[3]);
+            half_of_int8(word(x, i), &b[0], &b[1]);
+            mma_f16(part, a, b[0], b[1]);
+        }
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            sum[e] += __float2int_rn(part[e]);
+    }
+
+    static __device__ float value(const struct product &p, int sum, int row, int n)
+    {
+        return multiply_q8::value(p, sum, row, n);
+    }
+};
+
 struct multiply_half {
     typedef float sum_t;
     static constexpr int wide_blocks = 1; /* two would spill registers */
@@ -186,6 +218,11 @@ template <typename M> static int launch_rows(const struct gpu *g, const struct p
 int linear_skinny_q8(const struct gpu *g, const struct product *p)
 {
     return launch_rows<struct multiply_q8>(g, p);
+}
+
+int linear_skinny_exact(const struct gpu *g, const struct product *p)
+{
+    return launch_rows<struct multiply_exact>(g, p);
 }
 
 int linear_skinny_half(const struct gpu *g, const struct product *p)

@@ -26,6 +26,11 @@ static enum status open_cuda(struct ops **out, char *err, size_t err_size)
 }
 #endif
 
+size_t ops_own_bytes(const char *backend)
+{
+    return strcmp(backend, "cuda") == 0 ? CUDA_OWN_BYTES : 0;
+}
+
 static enum status open_cpu(struct ops **out, int32_t threads, char *err, size_t err_size)
 {
     enum status status = ops_cpu_open(out, threads);

@@ -127,6 +127,10 @@ struct ops_options {
     int32_t threads;     /* cpu: 0 means every core this process may use */
 };
 
+/* What a backend of this name takes of its memory for itself at opening; for who plans without
+ * one. */
+size_t ops_own_bytes(const char *backend);
+
 /* E_UNSUPPORTED when the build or the machine lacks the backend; err says why. */
 enum status ops_open(struct ops **out, const struct ops_options *opt, char *err,
                      size_t err_size) MUST_CHECK;

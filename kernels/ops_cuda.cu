@@ -23,7 +23,7 @@
 enum {
     PICKS_MAX = RING_WORDS,
     HOST_THREADS = 4,
-    PARTIAL_ROOM = 16 << 20, /* 64 MiB: one sequence of 128 K tokens, split */
+    PARTIAL_ROOM = CUDA_PARTIAL_BYTES / 4,
     PARTIAL_COUNTERS = 4096,
 };
 
@@ -105,7 +105,7 @@ static void cuda_release(struct ops *o, void *p)
 /* Without what recordings may come to need. */
 static size_t cuda_bytes_free(struct ops *o)
 {
-    const size_t kept = (size_t)GRAPHS_MAX * GRAPH_BYTES;
+    const size_t kept = (size_t)CUDA_GRAPHS_MAX * CUDA_GRAPH_BYTES;
     size_t available = 0;
     size_t total = 0;
     (void)DO(self(o), cudaMemGetInfo(&available, &total));

@@ -277,6 +277,7 @@ static void drain(struct load *l, struct ops *ops, const struct load_report *rep
 {
     uint64_t total = 0;
     uint64_t done = 0;
+    uint64_t uploading = 0; /* nanoseconds */
     for (size_t i = 0; i < l->n_items; i++)
         total += l->item[i].tensor->bytes;
     pthread_mutex_lock(&l->mutex);
@@ -289,8 +290,10 @@ static void drain(struct load *l, struct ops *ops, const struct load_report *rep
             continue;
         }
         pthread_mutex_unlock(&l->mutex);
+        uint64_t began = now_ns();
         if (ops && !l->in_place)
             upload(l, ops, sl);
+        uploading += now_ns() - began;
         done += (uint64_t)sl->rows * row_bytes(&l->item[sl->item]);
         if (report->progress)
             report->progress(report->arg, done, total);
@@ -299,6 +302,9 @@ static void drain(struct load *l, struct ops *ops, const struct load_report *rep
         pthread_cond_broadcast(&l->emptied);
     }
     pthread_mutex_unlock(&l->mutex);
+    if (ops && !l->in_place)
+        log_line(LOG_INFO, "start: handing weights to the backend took %.3f s of the next stage",
+                 (double)uploading * 1e-9);
 }
 
 static bool slot_open(struct slot *sl)

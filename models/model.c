@@ -296,7 +296,7 @@ static enum status choose_acts(struct model *m, const struct model_options *opt,
 
 /* Headers are judged, memory is planned and taken, and only then data is read. */
 static enum status open_weights(struct model *m, const struct model_options *opt,
-                                const struct weights *w, const struct complaint *c)
+                                const struct weights *w, uint64_t *at, const struct complaint *c)
 {
     struct load_item *items = NULL;
     size_t n_items = 0;
@@ -304,16 +304,21 @@ static enum status open_weights(struct model *m, const struct model_options *opt
     enum status s = llama_bind(&m->llama, w, &items, &n_items, c->text, c->size);
     if (!s)
         s = plan_blocks(m, opt, c);
+    stage_over(at, "headers and memory plan", 0);
     if (!s)
         s = take_all(m, c);
+    stage_over(at, "memory taken", m->memory.bytes);
     if (!s)
         s = upload_rope(m, w, c);
     if (!s)
         s = load_run(items, n_items, w, m->ops, &report, c->text, c->size);
+    stage_over(at, "weights read, converted and in place", m->llama.config.info.file_bytes);
     if (!s)
         s = choose_acts(m, opt, c);
+    stage_over(at, "inputs of products chosen", 0);
     if (!s)
         s = warm_up(m, c);
+    stage_over(at, m->ops->records ? "first steps, one of them recorded" : "first step", 0);
     free(items);
     return s;
 }
@@ -345,6 +350,7 @@ enum status model_open(struct model **out, const struct model_options *opt, stru
 {
     const struct complaint c = complaint_in("model", err, err_size);
     struct weights *w = NULL;
+    uint64_t at = now_ns();
     struct model *m = calloc(1, sizeof(*m));
     if (!m)
         return complain(&c, E_NOMEM, "no memory");
@@ -354,7 +360,7 @@ enum status model_open(struct model **out, const struct model_options *opt, stru
     if (!s)
         s = weights_open(&w, opt->path, err, err_size);
     if (!s)
-        s = open_weights(m, opt, w, &c);
+        s = open_weights(m, opt, w, &at, &c);
     weights_close(w);
     if (s)
         goto fail;

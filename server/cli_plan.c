@@ -57,9 +57,7 @@ static enum status assume_or_look(struct machine *out, const struct options *o, 
 {
     if (!o->assume_memory)
         return machine_look(out, o, err, err_size);
-    *out = (struct machine){.bytes_free = o->assume_memory, .bytes_total = o->assume_memory};
-    (void)snprintf(out->backend, sizeof(out->backend), "%s",
-                   o->backend == BACKEND_CPU ? "cpu" : "cuda");
+    machine_assume(out, o);
     return OK;
 }
 
@@ -91,8 +89,10 @@ int cli_plan(const struct options *o)
     enum status s = plan(&r, o, &has, memory, err, sizeof(err));
     if (s)
         return fail(err, s);
-    bytes_text(text, has.bytes_free);
+    bytes_text(text, o->assume_memory ? o->assume_memory : has.bytes_free);
     (void)printf("%s, %s %s\n", has.backend, text, o->assume_memory ? "assumed" : "free");
+    if (o->assume_memory && has.bytes_free < o->assume_memory)
+        bytes_line("backend", o->assume_memory - has.bytes_free, "for itself");
     for (int32_t i = 0; i < r.n; i++) {
         print_model(&r.model[i], &memory[i]);
         print_host(&r.model[i]);

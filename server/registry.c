@@ -312,11 +312,14 @@ static enum status served_load(struct served *m, const struct options *o,
                                size_t err_size)
 {
     const struct ops_options machine = {.backend = options_backend(o), .threads = m->share.threads};
+    uint64_t at = now_ns();
     enum status s = tokenizer_open(&m->tokenizer, m->path, err, err_size);
     if (s == OK)
         s = open_chat(m, o->chat_template, err, err_size);
+    stage_over(&at, "tokenizer and template", 0);
     if (s == OK)
         s = ops_open(&m->ops, &machine, err, err_size);
+    stage_over(&at, "backend", 0);
     if (s)
         return s;
     if (tokenizer_vocab(m->tokenizer) > m->info.vocab)
@@ -326,6 +329,15 @@ static enum status served_load(struct served *m, const struct options *o,
     m->backend = m->ops->name;
     m->limits = choose_limits(o, m->backend);
     return load_weights(m, o, progress, progress_arg, err, err_size);
+}
+
+void machine_assume(struct machine *out, const struct options *o)
+{
+    const char *backend = o->backend == BACKEND_CPU ? "cpu" : "cuda";
+    size_t own = ops_own_bytes(backend);
+    size_t left = o->assume_memory > own ? o->assume_memory - own : 0;
+    *out = (struct machine){.bytes_free = left, .bytes_total = o->assume_memory};
+    (void)snprintf(out->backend, sizeof(out->backend), "%s", backend);
 }
 
 enum status machine_look(struct machine *out, const struct options *o, char *err, size_t err_size)

@@ -53,6 +53,8 @@ struct machine {
     size_t bytes_free;
     size_t bytes_total;
 };
+/* --assume-memory, less what the backend takes of it for itself. */
+void machine_assume(struct machine *out, const struct options *o);
 enum status machine_look(struct machine *out, const struct options *o, char *err,
                          size_t err_size) MUST_CHECK;
 /* Shares and limits as registry_load() would set them for this machine, after

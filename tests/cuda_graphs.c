@@ -1,5 +1,6 @@
 #include "tests/model_rig.h"
 
+#include "kernels/ops_cuda.h"
 #include "tests/simt/fault.h"
 #include "tests/tiny_model.h"
 
@@ -17,7 +18,6 @@ enum {
     BLOCKS = CONTEXT / 16,
     STEPS = 80,
     SHAPES = 300,
-    GRAPHS = 128, /* kernels/graphs.cuh */
 };
 
 static const struct tiny shape = {32,    48,      2,     2,      1,    64,
@@ -283,9 +283,9 @@ static void test_bounded(void **state)
         assert_int_equal(o->step_wait(o), OK);
         o->download(o, &got, to, sizeof(got));
         assert_true(got == values[at]);
-        assert_in_range(simt_graphs(), 0, GRAPHS);
+        assert_in_range(simt_graphs(), 0, CUDA_GRAPHS_MAX);
     }
-    assert_int_equal(simt_graphs(), GRAPHS);
+    assert_int_equal(simt_graphs(), CUDA_GRAPHS_MAX);
     assert_true(simt_replays() - before > 3 * SHAPES);
     o->release(o, from);
     assert_int_equal(simt_graphs(), 0);

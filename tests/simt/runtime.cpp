@@ -63,12 +63,14 @@ static std::map<const char *, size_t> pinned;
 static std::set<const void *> loaded;
 static const bool eager = getenv("SIMT_EAGER") != nullptr;
 
+/* What was done is let go when the host may know of it. */
 static void run_until(cudaStream_t s, uint64_t at)
 {
+    std::vector<work_t> over;
     while (s->done < at) {
-        work_t work = std::move(s->waiting.front());
+        over.push_back(std::move(s->waiting.front()));
         s->waiting.pop_front();
-        work();
+        over.back()();
         s->done++;
     }
     simt_joined();
