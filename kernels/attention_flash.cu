@@ -371,7 +371,6 @@ static __global__ void __launch_bounds__(THREADS, 2)
     int n_fours = (end - 1) / (CHUNK * WARPS) - four0 + 1;
     if (split.on && (int)blockIdx.x >= n_fours)
         return;
-
     struct queries q;
     int row[2];
     int head[2];
