@@ -8,7 +8,8 @@
 /* The way up: two pinned buffers in turn. What is to go up is copied into one while the other's
  * copy is still under way, so that the caller's memory is free again on return and nobody waits
  * for the device but who is two buffers ahead. A step's arrays are one copy. */
-enum { STAGING_SLOTS = 2, STAGING_BYTES = 8 << 20 };
+enum { STAGING_SLOTS = 2 };
+static constexpr size_t STAGING_BYTES = (size_t)8 << 20;
 
 struct staging {
     cudaStream_t stream;

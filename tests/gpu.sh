@@ -72,6 +72,9 @@ rm -f "$logs/kernels"
 for name in golden company quality engine; do
     check "$name" 90 "build/cuda/${name}_test"
 done
+for how in plain graph early; do
+    check "company, launched by ${how}" 60 env FIRSTLIGHT_LAUNCH="$how" build/cuda/company_test
+done
 check e2e 120 python3 tests/e2e.py --binary build/cuda/firstlight
 check "no device" 20 bash -c 'CUDA_VISIBLE_DEVICES= refused build/cuda/firstlight run models/demo --raw Hello --backend cuda'
 check "a cache larger than the device" 60 bash -c \
