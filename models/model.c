@@ -304,21 +304,26 @@ static enum status open_weights(struct model *m, const struct model_options *opt
     enum status s = llama_bind(&m->llama, w, &items, &n_items, c->text, c->size);
     if (!s)
         s = plan_blocks(m, opt, c);
-    stage_over(at, "headers and memory plan", 0);
+    if (!s)
+        stage_over(at, "headers and memory plan", 0);
     if (!s)
         s = take_all(m, c);
-    stage_over(at, "memory taken", m->memory.bytes);
+    if (!s)
+        stage_over(at, "memory taken", m->memory.bytes);
     if (!s)
         s = upload_rope(m, w, c);
     if (!s)
         s = load_run(items, n_items, w, m->ops, &report, c->text, c->size);
-    stage_over(at, "weights read, converted and in place", m->llama.config.info.file_bytes);
+    if (!s)
+        stage_over(at, "weights read, converted and in place", m->llama.config.info.file_bytes);
     if (!s)
         s = choose_acts(m, opt, c);
-    stage_over(at, "inputs of products chosen", 0);
+    if (!s)
+        stage_over(at, "inputs of products chosen", 0);
     if (!s)
         s = warm_up(m, c);
-    stage_over(at, m->ops->records ? "first steps, one of them recorded" : "first step", 0);
+    if (!s)
+        stage_over(at, m->ops->records ? "first steps, one of them recorded" : "first step", 0);
     free(items);
     return s;
 }

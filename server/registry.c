@@ -316,12 +316,13 @@ static enum status served_load(struct served *m, const struct options *o,
     enum status s = tokenizer_open(&m->tokenizer, m->path, err, err_size);
     if (s == OK)
         s = open_chat(m, o->chat_template, err, err_size);
-    stage_over(&at, "tokenizer and template", 0);
-    if (s == OK)
-        s = ops_open(&m->ops, &machine, err, err_size);
-    stage_over(&at, "backend", 0);
     if (s)
         return s;
+    stage_over(&at, "tokenizer and template", 0);
+    s = ops_open(&m->ops, &machine, err, err_size);
+    if (s)
+        return s;
+    stage_over(&at, "backend", 0);
     if (tokenizer_vocab(m->tokenizer) > m->info.vocab)
         log_line(LOG_WARN,
                  "the tokenizer has %d tokens, the model %d: a prompt with others is refused",
