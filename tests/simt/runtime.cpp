@@ -23,7 +23,7 @@
 
 static const size_t DEVICE_BYTES = (size_t)1 << 30;
 /* Of one allocation: more takes longer than what a test does with it. */
-static const size_t POISON_BYTES = (size_t)16 << 20;
+static const size_t POISON_BYTES = (size_t)1 << 20;
 
 static struct {
     unsigned at;
