@@ -406,6 +406,20 @@ TILE __m512 weights_at(const struct float_tile *t, const bool is_q8, size_t at, 
                  : _mm512_maskz_loadu_ps(mask, t->w_f + at);
 }
 
+TILE void float_step(__m512 sum[FLOAT_TILE_A][FLOAT_TILE_W], const struct float_tile *t,
+                     const bool is_q8, const int n_a, const size_t w[FLOAT_TILE_W], size_t at,
+                     __mmask16 mask)
+{
+    __m512 a[FLOAT_TILE_A];
+    for (int r = 0; r < n_a; r++)
+        a[r] = _mm512_maskz_loadu_ps(mask, t->a + (size_t)r * (size_t)t->k + at);
+    for (int i = 0; i < FLOAT_TILE_W; i++) {
+        __m512 v = weights_at(t, is_q8, w[i] + at, mask);
+        for (int r = 0; r < n_a; r++)
+            sum[r][i] = add_product(sum[r][i], a[r], v);
+    }
+}
+
 /* n_a is a constant where this is inlined. */
 TILE void float_pass(const struct float_tile *t, const bool is_q8, const int n_a)
 {
@@ -417,17 +431,19 @@ TILE void float_pass(const struct float_tile *t, const bool is_q8, const int n_a
         for (int r = 0; r < n_a; r++)
             sum[r][i] = _mm512_setzero_ps();
     }
-    for (size_t j = 0; j < k; j += LANES) {
-        __mmask16 mask = lanes_mask(k - j);
-        __m512 a[FLOAT_TILE_A];
-        for (int r = 0; r < n_a; r++)
-            a[r] = _mm512_maskz_loadu_ps(mask, t->a + (size_t)r * k + j);
-        for (int i = 0; i < FLOAT_TILE_W; i++) {
-            __m512 v = weights_at(t, is_q8, w[i] + j, mask);
-            for (int r = 0; r < n_a; r++)
-                sum[r][i] = add_product(sum[r][i], a[r], v);
-        }
+    /* A line of each weight row at a time, and the same line of the rows behind asked for. */
+    const char *next = is_q8 ? (const char *)t->w_q : (const char *)t->w_f;
+    size_t size = is_q8 ? sizeof(int8_t) : sizeof(float);
+    size_t line = LINE / size;
+    size_t j = 0;
+    for (; j + line <= k; j += line) {
+        for (size_t i = 0; i < FLOAT_TILE_W; i++)
+            _mm_prefetch(next + (FLOAT_TILE_W * k + w[i] + j) * size, _MM_HINT_T1);
+        for (size_t at = j; at < j + line; at += LANES)
+            float_step(sum, t, is_q8, n_a, w, at, (__mmask16)0xffff);
     }
+    for (; j < k; j += LANES)
+        float_step(sum, t, is_q8, n_a, w, j, lanes_mask(k - j));
     for (int r = 0; r < n_a; r++)
         _mm_storeu_ps(t->sum + r * FLOAT_TILE_W, total4(sum[r]));
 }
