@@ -13,14 +13,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RUNS_MAX = 64, MODELS_MAX = 16 };
+enum { RUNS_MAX = 64, MODELS_MAX = 16, NAME_BYTES = 128 };
 
 struct options {
     const char *program;
     const char *model[MODELS_MAX];
     int n_models;
     int runs;
-    bool csv;
+    enum { FORM_TABLE, FORM_CSV, FORM_JSON } form;
 };
 
 struct run {
@@ -86,6 +86,29 @@ static int by_first(const void *a, const void *b)
     return x->first_ms < y->first_ms ? -1 : x->first_ms > y->first_ms;
 }
 
+static const char *const forms[] = {
+    [FORM_TABLE] = "%-40s %4d runs  first token after %6.0f ms (least %.0f)  cpu %6.0f ms  "
+                   "peak %6.0f MB\n",
+    [FORM_CSV] = "%s,%d,%.0f,%.0f,%.0f,%.0f\n",
+    [FORM_JSON] = "{\"part\":\"start\",\"model\":\"%s\",\"runs\":%d,\"first_ms\":%.0f,"
+                  "\"least_ms\":%.0f,\"cpu_ms\":%.0f,\"peak_mb\":%.0f}\n",
+};
+
+/* The last of its path, without what either form would have to quote. */
+static void name_model(char out[NAME_BYTES], const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    size_t from = n;
+    while (from > 0 && path[from - 1] != '/')
+        from--;
+    snprintf(out, NAME_BYTES, "%.*s", (int)(n - from), path + from);
+    for (char *c = out; *c; c++)
+        if ((unsigned char)*c < ' ' || strchr("\"\\,", *c))
+            *c = '?';
+}
+
 static bool measure(const struct options *o, const char *model)
 {
     struct run run[RUNS_MAX];
@@ -99,16 +122,17 @@ static bool measure(const struct options *o, const char *model)
             return false;
     qsort(run, (size_t)o->runs, sizeof(run[0]), by_first);
     const struct run *mid = &run[o->runs / 2];
-    printf(o->csv ? "%s,%d,%.0f,%.0f,%.0f,%.0f\n"
-                  : "%-40s %4d runs  first token after %6.0f ms (least %.0f)  cpu %6.0f ms  "
-                    "peak %6.0f MB\n",
-           model, o->runs, mid->first_ms, run[0].first_ms, mid->cpu_ms, mid->peak_mb);
+    char name[NAME_BYTES];
+    name_model(name, model);
+    printf(forms[o->form], name, o->runs, mid->first_ms, run[0].first_ms, mid->cpu_ms,
+           mid->peak_mb);
+    fflush(stdout);
     return true;
 }
 
 static int usage(void)
 {
-    fprintf(stderr, "bench_load [--csv] [--runs 5] PROGRAM MODEL...\n");
+    fprintf(stderr, "bench_load [--csv | --json] [--runs 5] PROGRAM MODEL...\n");
     return 2;
 }
 
@@ -117,7 +141,9 @@ int main(int argc, char **argv)
     struct options o = {.runs = 5};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--csv") == 0)
-            o.csv = true;
+            o.form = FORM_CSV;
+        else if (strcmp(argv[i], "--json") == 0)
+            o.form = FORM_JSON;
         else if (strcmp(argv[i], "--runs") == 0 && i + 1 < argc)
             o.runs = (int)strtol(argv[++i], NULL, 10);
         else if (argv[i][0] == '-')
@@ -129,7 +155,7 @@ int main(int argc, char **argv)
     }
     if (!o.program || o.n_models == 0 || o.runs < 1 || o.runs > RUNS_MAX)
         return usage();
-    if (o.csv)
+    if (o.form == FORM_CSV)
         printf("model,runs,first_ms,least_ms,cpu_ms,peak_mb\n");
     for (int i = 0; i < o.n_models; i++)
         if (!measure(&o, o.model[i]))

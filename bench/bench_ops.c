@@ -5,10 +5,11 @@
  *
  *     bench_ops [--json | --csv] [--backend cpu] [--threads 0] [--only tinyllama.linear,norm]
  *               [--rows 1,16,256] [--seconds 0.2] [--cpu-time]
- *               [--read-gbps N --int8-gops N]
+ *               [--cold-mib N] [--read-gbps N --int8-gops N]
  *
  * --seconds are spent on each line, --cpu-time is the processor's time of one thread, for machines
- * shared with others. The roof of a GPU is what bench_gpu says, or else not known. */
+ * shared with others. --cold-mib says how much there is of copies, 0: one, which stays in the cache
+ * if it fits. The roof of a GPU is what bench_gpu says, or else not known. */
 #include "bench/ops_cases.h"
 #include "bench/roof.h"
 #include "kernels/cpu_kernels.h"
@@ -55,6 +56,7 @@ struct bench {
     enum form form;
     bool cpu_time;
     double seconds;
+    double cold_mib; /* below 0: by the machine */
     double read_gbps;
     double gops[PEAKS]; /* 0: not known */
     const char *int8_by;
@@ -269,10 +271,12 @@ static size_t bytes_of(const struct line *l)
     return all;
 }
 
-static size_t cold_bytes(bool gpu)
+static size_t cold_bytes(const struct bench *b, bool gpu)
 {
     long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
     size_t cold = cache > 0 ? CACHES_PER_COLD * (size_t)cache : 0;
+    if (b->cold_mib >= 0.0)
+        return (size_t)(b->cold_mib * (1 << 20));
     if (gpu)
         return COLD_BYTES_GPU;
     return cold > COLD_BYTES_MIN ? cold : COLD_BYTES_MIN;
@@ -293,7 +297,7 @@ static void bench_all(struct bench *b, struct roof *r)
     const char *op = NULL;
     struct scene s;
     struct line l;
-    scene_open(&s, b->ops, cold_bytes(gpu));
+    scene_open(&s, b->ops, cold_bytes(b, gpu));
     for (size_t state = 0; next_wanted(b, gpu, &l, &state); op = line_op(&l)) {
         if (op && strcmp(op, line_op(&l)) != 0 && look_at_roofs(b, r))
             say_roofs(b);
@@ -342,6 +346,8 @@ static void read_value(struct bench *b, const char *name, const char *value)
         b->opt.threads = (int32_t)number_of(name, value, 1024);
     else if (strcmp(name, "--seconds") == 0)
         b->seconds = number_of(name, value, 60);
+    else if (strcmp(name, "--cold-mib") == 0)
+        b->cold_mib = number_of(name, value, 1 << 16);
     else if (strcmp(name, "--read-gbps") == 0)
         b->read_gbps = number_of(name, value, 1e6);
     else if (strcmp(name, "--int8-gops") == 0)
@@ -373,6 +379,7 @@ int main(int argc, char **argv)
     struct bench b = {
         .opt = {.backend = "cpu"},
         .seconds = 0.2,
+        .cold_mib = -1.0,
         .int8_by = "given",
         .rows = {1, 4, 8, 16, 64, 256, 512, 2048},
         .n_rows = 8,

@@ -1,29 +1,37 @@
 #!/usr/bin/env python3
-"""Two CSV files of one bench program, before and after: what changed more than the noise.
+"""Two result files of one bench program, before and after: what changed more than the noise.
 
-    compare.py A.csv B.csv [--all] [--runs 3]
+    compare.py A B [--all] [--runs 3]
 
-Each file holds several runs of the same command, appended. Take them in turn, A B A B A B: a
+JSON of bench_serve (and of `vllm bench serve`), bench_ops, bench_steps, bench_load and bench_gpu, or the CSV
+of any; several runs of the same command in each file, appended. Take them in turn, A B A B A B: a
 shared machine changes its speed from minute to minute, and only what lies side by side can be
 compared. A figure is shown when every run of one side lies outside the range of the other and the
 medians differ by more than the spread of either side, that is (max - min) / median. The first of
 these happens by chance to one figure in ten with three runs a side, to one in a hundred with
-five: repeat what surprises. The columns named in KEYS say which rows belong together.
+five: repeat what surprises. What is named in KEYS says which rows belong together.
 
 Exit status: 0, 1 when answers changed or there were errors, 2 when the files do not compare.
 """
 import argparse
-import csv
 import statistics
 import sys
 
-KEYS = {"load", "streams", "rate_per_s", "prompt", "max_tokens", "shape", "n", "k", "rows",
-        "sequences", "penalties", "folder", "kind", "bytes"}
+from results import Bad, answers_of, clean, is_serve, read as read_file
+
+KEYS = ("part", "model", "model_id", "folder", "load", "streams", "max_concurrency", "request_rate", "rate_per_s",
+        "burstiness", "num_prompts", "prompt", "max_tokens", "op", "name", "kind", "kernel", "shape", "sequences",
+        "penalties", "seqs", "rows", "context", "n", "k", "bytes")
 # Said about a run, but no result of it.
-CONTEXT = {"answered", "prompt_tokens", "cached_tokens", "answer_tokens", "seconds", "faults",
-           "long_prompts", "long_prompt_tokens", "long_cached_tokens", "gaps_quiet", "gaps_long"}
+CONTEXT = {"answered", "prompt_tokens", "cached_tokens", "answer_tokens", "seconds", "faults", "reps", "steps",
+           "long_prompts", "long_prompt_tokens", "long_cached_tokens", "gaps_quiet", "gaps_long", "runs",
+           "weight_bytes", "blocks", "multiprocessors", "sm", "l2_bytes", "driver", "runtime"}
 CACHED = ("cached_tokens", "long_cached_tokens")
-HIGHER_IS_BETTER = ("per_s", "per_event", "of_read")
+HIGHER_IS_BETTER = ("per_s", "per_event", "of_read", "of_roof", "_throughput", "goodput", "gbps", "gops", "tops",
+                    "roof", "goodput_share")
+# Of bench_serve's objects: the rest describes the run, or lists every request.
+SERVE_RESULTS = ("_ms", "_throughput", "request_goodput", "max_output_tokens_per_s")
+SPEECH = ("about", "note", "device")
 
 
 def fail(text):
@@ -31,21 +39,39 @@ def fail(text):
     sys.exit(2)
 
 
+def serve_row(line):
+    ours = line.get("firstlight") if isinstance(line.get("firstlight"), dict) else {}
+    row = {name: value for name, value in line.items() if name in KEYS or name.endswith(SERVE_RESULTS)}
+    row["errors"] = line.get("failed") or 0
+    faults = ours.get("faults") if isinstance(ours.get("faults"), dict) else {}
+    row["faults"] = ", ".join(f"{clean(name)}: {clean(n)}" for name, n in faults.items())
+    row["cached_tokens"] = ours.get("total_cached_tokens") or 0
+    return row
+
+
+def flat(line):
+    """One result as columns: a bench program's hash of what it made under one name."""
+    row = serve_row(line) if is_serve(line) else {n: v for n, v in line.items() if not isinstance(v, (dict, list))}
+    row.pop("hash", None)
+    if answers_of(line):
+        row["answers"] = answers_of(line)
+    return row
+
+
 def read(path):
-    """{key: {column: [text of each run]}}; header and comment lines may come again."""
+    """{key: {column: [value of each run]}}"""
     rows = {}
-    header = None
-    with open(path, encoding="utf-8", newline="") as file:
-        for row in csv.reader(line for line in file if not line.startswith("#")):
-            if header is None:
-                header = row
-            elif row and row != header:
-                if len(row) != len(header):
-                    fail(f"{path}: {len(row)} columns where {len(header)} were named")
-                at = dict(zip(header, row))
-                key = tuple((name, at[name]) for name in header if name in KEYS)
-                for name, text in at.items():
-                    rows.setdefault(key, {}).setdefault(name, []).append(text)
+    try:
+        lines, _ = read_file(path)
+    except Bad as wrong:
+        fail(wrong)
+    for line in lines:
+        if line.get("part") in SPEECH:
+            continue
+        row = flat(line)
+        key = tuple((name, clean(row[name])) for name in KEYS if row.get(name) is not None)
+        for name, value in row.items():
+            rows.setdefault(key, {}).setdefault(name, []).append(value)
     if not rows:
         fail(f"{path}: no rows")
     return rows
@@ -53,7 +79,7 @@ def read(path):
 
 def numbers(texts):
     try:
-        return [float(text) for text in texts]
+        return [float(text) for text in texts if not isinstance(text, bool)]
     except (TypeError, ValueError):
         return []
 
@@ -74,7 +100,7 @@ def judge(name, a, b, runs):
     verdict = ("better" if better else "WORSE") if changed else "noise"
     if min(len(a), len(b)) < runs:
         verdict = "too few runs"
-    text = f"  {name:<20}{before:>12.2f}{after:>12.2f}{ratio:>8.3f}{noise:>8.1%}  {verdict}"
+    text = f"  {clean(name, 24):<24}{before:>12.2f}{after:>12.2f}{ratio:>8.3f}{noise:>8.1%}  {verdict}"
     return text, changed
 
 
@@ -94,7 +120,7 @@ def remarks(a, b):
     for side, x in (("A", a), ("B", b)):
         errors = sum(numbers(x.get("errors", [])))
         if errors:
-            yield f"  {side}: {errors:.0f} ERRORS ({'; '.join(filter(None, x['faults']))})"
+            yield f"  {side}: {errors:.0f} ERRORS ({'; '.join(clean(f) for f in x.get('faults', []) if f)})"
         for name in CACHED:
             if any(numbers(x.get(name, []))):
                 yield f"  {side}: prompts came in part from the prefix cache ({name})"
@@ -109,12 +135,12 @@ def compare(key, a, b, show_all, runs):
         if name in KEYS or name in CONTEXT or name in ("errors", "answers"):
             continue
         x, y = numbers(a[name]), numbers(b.get(name, []))
-        if x and y:
+        if x and y and any(x + y):
             text, changed = judge(name, x, y, runs)
             if changed or show_all:
                 lines.append(text)
     counts = [len(next(iter(side.values()))) for side in (a, b)]
-    title = ", ".join(f"{name} {text}" for name, text in key if text)
+    title = ", ".join(f"{name} {text}" for name, text in key if text and (name, text) != ("context", "0"))
     print(f"{title or 'all'}  ({counts[0]} and {counts[1]} runs)"
           + ("" if lines else ": nothing beyond the noise"))
     if min(counts) < runs and not show_all:
@@ -134,7 +160,7 @@ def main():
     both = [key for key in a if key in b]
     if not both:
         fail("the files have no row in common")
-    print(f"  {'':<20}{'A median':>12}{'B median':>12}{'B / A':>8}{'noise':>8}")
+    print(f"  {'':<24}{'A median':>12}{'B median':>12}{'B / A':>8}{'noise':>8}")
     bad = [compare(key, a[key], b[key], args.all, args.runs) for key in both]
     for path, rows, other in ((args.before, a, b), (args.after, b, a)):
         alone = sum(key not in other for key in rows)

@@ -153,7 +153,9 @@ if(Python3_FOUND AND NOT WITH_FUZZ)
   set_tests_properties(e2e door workers PROPERTIES LABELS e2e TIMEOUT 900)
   add_test(NAME bench COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/bench.py
            --steps $<TARGET_FILE_DIR:firstlight>/bench_steps)
-  set_tests_properties(bench PROPERTIES LABELS unit TIMEOUT 300)
+  add_test(NAME report COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/report.py
+           --ops $<TARGET_FILE:bench_ops>)
+  set_tests_properties(bench report PROPERTIES LABELS unit TIMEOUT 300)
   add_test(NAME bench_serve COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/bench_serve.py
            --binary $<TARGET_FILE:firstlight> --program $<TARGET_FILE:bench_serve>)
   set_tests_properties(bench_serve PROPERTIES LABELS e2e TIMEOUT 300)
