@@ -222,7 +222,10 @@ static void say_line(const struct bench *b, const struct line *l, struct times t
     static const char *const peaks[PEAKS] = {"int8", "f32"};
     char name[NAME_BYTES];
     bool reads;
-    double roof = least_seconds(b, l, &reads) / t.median;
+    double least = least_seconds(b, l, &reads);
+    char roof[16] = "";
+    if (least > 0.0) /* else no roof is known */
+        (void)snprintf(roof, sizeof(roof), "%.4f", least / t.median);
     double gbps = l->bytes / t.median * 1e-9;
     double gops = l->work / t.median * 1e-9;
     name_line(l, name);
@@ -230,14 +233,14 @@ static void say_line(const struct bench *b, const struct line *l, struct times t
         printf("{\"part\":\"op\",\"backend\":\"%s\",\"model\":\"%s\",\"op\":\"%s\",\"name\":\"%s\","
                "\"kind\":\"%s\",\"rows\":%d,\"context\":%d,\"n\":%d,\"k\":%d,\"reps\":%d,"
                "\"us\":%.2f,\"least_us\":%.2f,\"gbps\":%.3f,\"gops\":%.2f,\"peak\":\"%s\","
-               "\"bound\":\"%s\",\"roof\":%.4f,\"hash\":\"%016" PRIx64 "\"}\n",
+               "\"bound\":\"%s\",\"roof\":%s,\"hash\":\"%016" PRIx64 "\"}\n",
                b->ops->name, l->model->name, line_op(l), line_part(l), line_kind(l), l->rows,
                l->context, l->n, l->k, t.n, 1e6 * t.median, 1e6 * t.least, gbps, gops,
-               peaks[l->peak], reads ? "read" : peaks[l->peak], roof, hash);
+               peaks[l->peak], reads ? "read" : peaks[l->peak], roof[0] ? roof : "null", hash);
     else
         printf(b->form == FORM_CSV
-                   ? "%s,%d,%d,%d,%d,%d,%.2f,%.2f,%.3f,%.2f,%.4f,%016" PRIx64 "\n"
-                   : "%-30s %5d %7d %6d %6d %4d %12.2f %12.2f %7.2f %8.1f %7.3f %016" PRIx64 "\n",
+                   ? "%s,%d,%d,%d,%d,%d,%.2f,%.2f,%.3f,%.2f,%s,%016" PRIx64 "\n"
+                   : "%-30s %5d %7d %6d %6d %4d %12.2f %12.2f %7.2f %8.1f %7s %016" PRIx64 "\n",
                name, l->rows, l->context, l->n, l->k, t.n, 1e6 * t.median, 1e6 * t.least, gbps,
                gops, roof, hash);
     (void)fflush(stdout);

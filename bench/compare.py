@@ -42,6 +42,8 @@ def fail(text):
 def serve_row(line):
     ours = line.get("firstlight") if isinstance(line.get("firstlight"), dict) else {}
     row = {name: value for name, value in line.items() if name in KEYS or name.endswith(SERVE_RESULTS)}
+    if line.get("max_concurrency") is not None or line.get("request_rate") not in (None, "inf"):
+        row.pop("num_prompts", None)  # where a duration was asked for, it is a result
     row["errors"] = line.get("failed") or 0
     faults = ours.get("faults") if isinstance(ours.get("faults"), dict) else {}
     row["faults"] = ", ".join(f"{clean(name)}: {clean(n)}" for name, n in faults.items())
@@ -58,6 +60,11 @@ def flat(line):
     return row
 
 
+def named(value):
+    """8 and 8.0 are the same load."""
+    return f"{value:g}" if isinstance(value, float) else clean(value)
+
+
 def read(path):
     """{key: {column: [value of each run]}}"""
     rows = {}
@@ -69,7 +76,7 @@ def read(path):
         if line.get("part") in SPEECH:
             continue
         row = flat(line)
-        key = tuple((name, clean(row[name])) for name in KEYS if row.get(name) is not None)
+        key = tuple((name, named(row[name])) for name in KEYS if row.get(name) is not None)
         for name, value in row.items():
             rows.setdefault(key, {}).setdefault(name, []).append(value)
     if not rows:

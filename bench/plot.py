@@ -34,11 +34,11 @@ def figure(value, unit=""):
 
 
 def tick_text(value):
-    """Short: 0.5, 20, 1k, 2.5M."""
+    """Short: 0.5, 20, 1k, 2.5M, and 2,048 as it is."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
+        if abs(value) >= size and 10 * value % size == 0:
             return f"{value / size:g}{unit}"
-    return f"{value:g}"
+    return f"{value:,.0f}" if abs(value) >= 1e3 else f"{value:g}"
 
 
 class Axis:

@@ -32,7 +32,8 @@ main{max-width:1120px;margin:0 auto;padding:28px 20px 60px}
 h1{font-size:30px;line-height:1.2;margin:0 0 4px;letter-spacing:-.01em}
 h2{font-size:21px;margin:52px 0 4px;letter-spacing:-.005em}
 p{margin:0 0 16px;color:var(--soft);max-width:70ch}
-.keys{display:flex;flex-wrap:wrap;gap:6px 20px;margin:18px 0 6px}
+.keys{display:flex;flex-wrap:wrap;gap:6px 20px;margin:12px 0 0;padding:8px 0;position:sticky;top:0;z-index:2;
+background:var(--paper)}
 .keys label{display:inline-flex;align-items:center;gap:8px;cursor:pointer;font-weight:600;color:var(--c)}
 .keys input{accent-color:var(--c);margin:0}
 .keys svg,.families svg{width:14px;height:14px;flex:none}
@@ -199,9 +200,9 @@ def section_html(section, runs):
 def tiles_html(runs):
     """A tile for each figure, a line in it for each run that has it."""
     many, out = len(runs) > 1, []
-    for (what, unit), found in headlines(runs).items():
+    for what, found in headlines(runs).items():
         lines = "".join(f'<b class="{run.kind} run{run.index}">{esc(value)} <small>{esc(unit)}</small></b>'
-                        for run, value in found)
+                        for run, value, unit in found)
         out.append(f'<div class="tile{" many" if many else ""}">{lines}<span>{esc(what)}</span></div>')
     return f'<div class="tiles">{"".join(out)}</div>'
 
@@ -229,7 +230,7 @@ def page(runs, sections, args):
 
 def markdown_cell(cell):
     """A line of text in which nothing is markup."""
-    return re.sub(r"([\\`*_{}\[\]<>|~#])", r"\\\1", str(cell))
+    return re.sub(r"[\\`*{}\[\]<>|~#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", str(cell))
 
 
 def markdown(runs, sections, args):

@@ -189,33 +189,46 @@ def throughput_figures(runs):
     return figures
 
 
+def band_plot(metric, kind, every, axes, name):
+    plot = Plot(name, *axes)
+    for run, points in every:
+        # Tokens that came together came after no time, which a logarithm cannot show.
+        rows = [(load.at, *(load.quantile(metric, q) or None for q in (50, 90, 99))) for load in points]
+        plot.band([(at, p50, p99) for at, p50, _, p99 in rows], run.kind)
+        plot.thin([(at, p99) for at, _, _, p99 in rows], run.kind)
+        plot.line([(at, p90) for at, _, p90, _ in rows], run.kind, ' stroke-dasharray="5 4"')
+        plot.line([(at, p50) for at, p50, _, _ in rows], run.kind)
+        for at, p50, p90, p99 in rows:
+            if p50 is not None:
+                plot.dot(at, p50, run.kind, f"{run.label}, {load_text(Load(kind, at))}: p50 {figure(p50)}, "
+                         f"p90 {figure(p90)}, p99 {figure(p99)} ms", run.shape)
+        for value, quantile in zip(rows[-1][1:], ("p50", "p90", "p99")):
+            if value:
+                plot.label(rows[-1][0], value, quantile, run.kind, 5)
+        if len(every) > 1:
+            plot.label_any([row[:2] for row in rows if row[1]], clean(run.label, 24), run.kind + " strong", 9)
+    return plot
+
+
 def band_figures(runs):
+    """Two runs share a plot; the bands of more would hide each other, so each has its own, to one scale."""
     figures = []
     for kind in LOAD_AXIS:
         for metric in ("ttft", "itl"):
-            every = [(run, [load for load in loads(run) if load.kind == kind and load.quantile(metric, 50)])
+            every = [(run, [load for load in loads(run) if load.kind == kind and load.quantile(metric, 99)])
                      for run in runs]
             every = [(run, points) for run, points in every if len(points) > 1]
             if not every:
                 continue
             values = [load.quantile(metric, q) for _, points in every for load in points for q in (50, 90, 99)]
-            plot = Plot(METRICS[metric], SetAxis([load.at for _, points in every for load in points], LOAD_AXIS[kind]),
-                        Axis([v for v in values if v], f"{METRICS[metric]} (ms)", log=True))
-            for run, points in every:
-                rows = [(load.at, *(load.quantile(metric, q) for q in (50, 90, 99))) for load in points]
-                plot.band([(at, p50, p99) for at, p50, _, p99 in rows], run.kind)
-                plot.thin([(at, p99) for at, _, _, p99 in rows], run.kind)
-                plot.line([(at, p90) for at, _, p90, _ in rows], run.kind, ' stroke-dasharray="5 4"')
-                plot.line([(at, p50) for at, p50, _, _ in rows], run.kind)
-                for at, p50, p90, p99 in rows:
-                    plot.dot(at, p50, run.kind, f"{run.label}, {load_text(Load(kind, at))}: p50 {figure(p50)}, p90 {figure(p90)}, "
-                             f"p99 {figure(p99)} ms", run.shape)
-                for value, name in zip(rows[-1][1:], ("p50", "p90", "p99")):
-                    if value:
-                        plot.label(rows[-1][0], value, name, run.kind, 5)
-                if len(every) > 1:
-                    plot.label_any([row[:2] for row in rows], clean(run.label, 24), run.kind + " strong", 9)
-            figures.append(Figure(f"{METRICS[metric]} over {LOAD_AXIS[kind].lower()}", plot))
+            axes = (SetAxis([load.at for _, points in every for load in points], LOAD_AXIS[kind]),
+                    Axis([v for v in values if v], f"{METRICS[metric]} (ms)", log=True))
+            title = f"{METRICS[metric]} over {LOAD_AXIS[kind].lower()}"
+            together = len(every) < 3
+            for group in [every] if together else [[one] for one in every]:
+                name = METRICS[metric] if together else f"{METRICS[metric]}, {group[0][0].label}"
+                figures.append(Figure(title, band_plot(metric, kind, group, axes, name),
+                                      "" if together else group[0][0].label))
     return figures
 
 
@@ -246,9 +259,11 @@ def cdf_figures(runs):
                 half, tail = percentile(samples, 50), percentile(samples, 99)
                 plot.dot(max(half, plot.x.low), 50, run.kind, f"{run.label}: p50 {figure(half)} ms", run.shape)
                 plot.dot(max(tail, plot.x.low), 99, run.kind, f"{run.label}: p99 {figure(tail)} ms", run.shape)
-                plot.label(half, 50, f"{figure(half)} ms", run.kind, 3)
-                plot.label(tail, 99, f"p99 {figure(tail)}", run.kind, 2)
-                if len(found) > 1:
+                if len(found) < 4:
+                    plot.label(half, 50, f"{figure(half)} ms", run.kind, 3)
+                if len(found) < 3:
+                    plot.label(tail, 99, f"p99 {figure(tail)}", run.kind, 2)
+                if len(found) == 2:
                     plot.label_any([(percentile(samples, p), p) for p in (75, 25, 85, 15)], clean(run.label, 24),
                                    run.kind + " strong", 1)
             figures.append(Figure(title, plot, small=True))
@@ -335,17 +350,19 @@ def share_of_roof(line, roofs):
     return max(shares) if shares else None
 
 
-def roofline(run, model, lines, roofs, axes):
+def roofline(run, model, lines, roofs, axes, unit):
     plot = Plot(f"Roofline of {model}, {run.label}", *axes, height=390)
     low, high = plot.x.low, plot.x.high
+    scale, unit_name = unit
+    reads = roofs["read"] / scale
     for name, label in (("int8", "int8"), ("f32", "f32")):
         if name in roofs:
-            knee = roofs[name] / roofs["read"]
-            level = [(max(knee, low), roofs[name]), (high, roofs[name])]
+            top = roofs[name] / scale
+            level = [(max(top / reads, low), top), (high, top)]
             plot.line(level, "roof")
-            plot.along(*level, f"{label} {figure(roofs[name])} GOP/s", "roof")
-    top = max([roofs[n] for n in ("int8", "f32") if n in roofs] or [plot.y.high])
-    ends = [(low, low * roofs["read"]), (min(top / roofs["read"], high), min(top, high * roofs["read"]))]
+            plot.along(*level, f"{label} {figure(top)} {unit_name}", "roof")
+    top = max([roofs[n] / scale for n in ("int8", "f32") if n in roofs] or [plot.y.high])
+    ends = [(low, low * reads), (min(top / reads, high), min(top, high * reads))]
     plot.line(ends, "roof")
     plot.along(*ends, f"reads {figure(roofs['read'])} GB/s", "roof")
     chains = {}
@@ -353,7 +370,7 @@ def roofline(run, model, lines, roofs, axes):
         chains.setdefault((line["op"], line["name"], line["kind"], line["context"]), []).append(line)
     for chain in chains.values():
         chain.sort(key=lambda line: line["rows"])
-        points = [(line["gops"] / line["gbps"], line["gops"]) for line in chain]
+        points = [(line["gops"] / line["gbps"], line["gops"] / scale) for line in chain]
         kind, shape = next((k, s) for name, _, k, s in FAMILIES if name == family_of(chain[0]))
         if chain[0]["op"] == "linear":
             plot.thin(points, kind + " faint")
@@ -361,7 +378,7 @@ def roofline(run, model, lines, roofs, axes):
             where = f", {line['context']:g} tokens" if line["context"] else ""
             share = share_of_roof(line, roofs)
             plot.dot(x, y, kind, f"{line['op']} {line['name']} {line['kind']}, {line['rows']:g} rows{where}: "
-                     f"{time_text(line['us'])}, {figure(y)} GOP/s, {figure(line['gbps'])} GB/s, "
+                     f"{time_text(line['us'])}, {figure(y)} {unit_name}, {figure(line['gbps'])} GB/s, "
                      f"{percent_text(share)} of the roof", shape, 3.2)
         if chain[0]["op"] == "linear" and chain[0]["name"] == "gate_up":
             plot.label(*points[0], "1 row", kind, 1)
@@ -370,31 +387,42 @@ def roofline(run, model, lines, roofs, axes):
 
 
 def share_plot(run, model, lines, roofs):
-    """The int8 products by rows: which of them falls off, and where."""
-    lines = [line for line in lines if family_of(line) == "w8a8"]
-    names = list(dict.fromkeys(line["name"] for line in lines))[:COLOURS]
-    if len({line["rows"] for line in lines}) < 2:
+    """The int8 products by rows, by the best kernel for each: which falls off, and where."""
+    best = {}
+    for line in lines:
+        if family_of(line) == "w8a8":
+            at = best.setdefault(line["name"].split(",")[0], {})
+            share = 100 * share_of_roof(line, roofs)
+            at[line["rows"]] = max(at.get(line["rows"], (0, 0)), (share, line["us"]))
+    every = [point for at in best.values() for point in at.items()]
+    if len({rows for rows, _ in every}) < 2:
         return None
-    shares = [100 * share_of_roof(line, roofs) for line in lines]
-    plot = Plot(f"Share of the roof of {model}, {run.label}", SetAxis([line["rows"] for line in lines], "Rows"),
-                Axis(shares + [100], "Share of the roof (%)", zero=True), height=390)
+    plot = Plot(f"Share of the roof of {model}, {run.label}", SetAxis([rows for rows, _ in every], "Rows"),
+                Axis([share for _, (share, _) in every] + [100], "Share of the roof (%)", zero=True), height=390)
     plot.line([(plot.x.low, 100), (plot.x.high, 100)], "roof")
-    for i, name in enumerate(names):
-        kind, shape = f"r{i}", SHAPES[i % len(SHAPES)]
-        chain = sorted((line["rows"], 100 * share_of_roof(line, roofs), line["us"]) for line in lines if line["name"] == name)
-        plot.line([(rows, share) for rows, share, _ in chain], kind)
+    for i, (name, at) in enumerate(list(best.items())[:COLOURS]):
+        chain = sorted((rows, *point) for rows, point in at.items())
+        plot.line([(rows, share) for rows, share, _ in chain], f"r{i}")
         for rows, share, us in chain:
-            plot.dot(rows, share, kind, f"{name}, {rows:g} rows: {share:.0f} % of the roof, {time_text(us)}", shape)
-        plot.label_any([(rows, share) for rows, share, _ in reversed(chain)], name, kind + " strong", 10)
+            plot.dot(rows, share, f"r{i}", f"{name}, {rows:g} rows: {share:.0f} % of the roof, {time_text(us)}",
+                     SHAPES[i % len(SHAPES)])
+        plot.label_any([(rows, share) for rows, share, _ in reversed(chain)], name, f"r{i} strong", 10)
     return plot
 
 
+def work_unit(runs):
+    """(GOP/s of one, name): TOP/s where the machine has many."""
+    most = max([v for run in runs for name, v in roofs_of(run).items() if name != "read"], default=0.0)
+    return (1e3, "TOP/s") if most >= 2e4 else (1.0, "GOP/s")
+
+
 def op_axes(runs):
+    unit, unit_name = work_unit(runs)
     points = [(line["gops"] / line["gbps"], line["gops"]) for run in runs if "read" in roofs_of(run)
               for line in op_lines(run) if line["gops"] and line["gbps"]]
     tops = [v for run in runs for name, v in roofs_of(run).items() if name != "read"]
     x = Axis([p[0] for p in points], "Operations per byte", log=True)
-    y = Axis([p[1] for p in points] + tops, "Arithmetic (GOP/s)", log=True)
+    y = Axis([v / unit for v in [p[1] for p in points] + tops], f"Arithmetic ({unit_name})", log=True)
     y.high *= 1.6
     return (x, y), bool(points)
 
@@ -419,7 +447,7 @@ def op_table(run, model, lines, roofs):
 
 
 def ops_section(runs):
-    axes, any_points = op_axes(runs)
+    (axes, any_points), unit = op_axes(runs), work_unit(runs)
     seen = {family_of(line) for run in runs for line in op_lines(run)}
     figures, tables = [], []
     models = []
@@ -434,7 +462,7 @@ def ops_section(runs):
             tables.append(op_table(run, model, lines, roofs))
             with_work = [line for line in lines if line["gops"] and line["gbps"]]
             if any_points and with_work and "read" in roofs:
-                figures.append(Figure(f"{model}: work and traffic{whose}", roofline(run, model, with_work, roofs, axes)))
+                figures.append(Figure(f"{model}: work and traffic{whose}", roofline(run, model, with_work, roofs, axes, unit)))
                 plot = share_plot(run, model, lines, roofs)
                 figures += [Figure(f"{model}: int8 products{whose}", plot)] if plot else []
     if not tables:
@@ -517,7 +545,8 @@ def start_section(runs):
 def other_section(runs):
     """What a GPU says of itself, as it came."""
     tables = []
-    for part in ("device", "gap", "load", "note"):
+    for part, title in (("device", "Devices"), ("load", "Loading"), ("gap", "From one small kernel to the next"),
+                        ("note", "Notes")):
         columns, rows = [], []
         for run in runs:
             for line in run.of(part):
@@ -526,7 +555,7 @@ def other_section(runs):
             for line in run.of(part):
                 rows.append((run, [clean(run.label, 40)] + [text(line, c, "–") for c in columns]))
         if rows:
-            tables.append(Table(part, ["run"] + [clean(c, 40) for c in columns], rows))
+            tables.append(Table(title, ["run"] + [clean(c, 40) for c in columns], rows))
     return Section("Device, loading, notes", "As measured.", [], tables) if tables else None
 
 
@@ -534,27 +563,26 @@ SECTIONS = (serve_section, steps_section, ops_section, start_section, other_sect
 
 
 def headlines(runs):
-    """{(what, unit): [(run, number)]}: a few figures that say most."""
+    """{what: [(run, number, unit)]}: a few figures that say most."""
     out = {}
 
     def say(run, what, value, unit):
         if value is not None:
-            out.setdefault((what, unit), []).append((run, figure(value)))
+            out.setdefault(what, []).append((run, figure(value), unit))
 
     for run in runs:
         found = loads(run)
         best = max(found, key=lambda load: load.value("output_throughput") or 0, default=None)
         if best:
             first = found[0]
-            say(run, f"at {load_text(best)}", best.value("output_throughput"), "tokens/s")
+            say(run, "the most output", best.value("output_throughput"), f"tokens/s, {load_text(best)}")
             say(run, f"to the first token, {load_text(first)}, median", first.quantile("ttft", 50), "ms")
             say(run, f"per token, {load_text(first)}, median", first.quantile("tpot", 50), "ms")
         for line in run.of("decode"):
             if number(line, "seqs") == 1 and number(line, "roof"):
-                say(run, f"of the time to read {text(line, 'model', 'it')} once, decoding one stream",
+                say(run, f"of the memory's reading speed, {text(line, 'model', '?')} decoding one stream",
                     100 * number(line, "roof"), "%")
         for line in run.lines:
             if line.get("part") == "start" or "first_ms" in line:
                 say(run, f"from exec to the first token, {text(line, 'model', '?')}", number(line, "first_ms"), "ms")
     return out
-
