@@ -9,6 +9,7 @@ from results import Bad, answers_of, clean, is_serve, number, percentile, text
 COLOURS = 8
 CDF_PANELS_MAX = 6
 CDF_POINTS = 160
+CLIENT_BUSY = 0.8  # of a core: above it latencies may be the client's
 METRICS = {"ttft": "Time to first token", "tpot": "Time per output token", "itl": "Between tokens",
            "e2el": "Whole answer"}
 
@@ -270,14 +271,51 @@ def cdf_figures(runs):
     return figures
 
 
+def ours(line, *path):
+    """What our load generator says beyond vLLM's keys."""
+    found = line.get("firstlight")
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def trust(load):
+    """How many answers, and what speaks against the figures."""
+    out = [f"{load.value('completed') or 0:.0f}"]
+    if load.value("failed"):
+        out.append(f"{load.value('failed'):.0f} FAILED")
+    if any(ours(line, "server_metrics", "verdict") == "differ" for line in load.lines):
+        out.append("SERVER COUNTED OTHERWISE")
+    busy = [ours(line, "client_cpu_share") for line in load.lines]
+    if any(isinstance(share, (int, float)) and share > CLIENT_BUSY for share in busy):
+        out.append("CLIENT BUSY")
+    return ", ".join(out)
+
+
+def long_table(runs):
+    """What a stranger's long prompt costs those who read."""
+    rows = []
+    for run in runs:
+        for load in loads(run):
+            for line in load.lines:
+                found = ours(line, "long_prompt")
+                if not isinstance(found, dict):
+                    continue
+                rows.append((run, [clean(run.label, 40), load_text(load)] + [
+                    figure(number(found, key)) for key in (
+                        "prompts", "median_ttft_ms", "median_itl_quiet_ms", "p99_itl_quiet_ms",
+                        "median_itl_beside_ms", "p99_itl_beside_ms", "itl_p99_ratio")]))
+    columns = ["run", "load", "long prompts", "their TTFT p50 ms", "ITL p50 ms without", "p99", "ITL p50 ms beside them",
+               "p99", "ratio of p99"]
+    return [Table("Beside long prompts", columns, rows, 2)] if rows else []
+
+
 def serve_table(runs):
     rows = []
     for run in runs:
         for load in loads(run):
             tokens = [number(line, "output_throughput") for line in load.lines]
-            cells = [clean(run.label, 40), load_text(load),
-                     f"{load.value('completed') or 0:.0f}" + (f", {load.value('failed'):.0f} FAILED"
-                                                               if load.value("failed") else ""),
+            cells = [clean(run.label, 40), load_text(load), trust(load),
                      Cell(figure(load.value("output_throughput")), small=spread_text(tokens))]
             for metric, percents in (("ttft", (50, 90, 99)), ("itl", (50, 90, 99)), ("tpot", (50,)), ("e2el", (50,))):
                 cells += [figure(load.quantile(metric, q)) for q in percents]
@@ -295,7 +333,7 @@ def serve_section(runs):
         "A server under load",
         "Right and down is better: more tokens in the same time, sooner. Time to first token counts from "
         "when a request was meant to be sent. Lines are p50, dashed p90, the edge of the band p99.",
-        throughput_figures(runs) + band_figures(runs) + cdf_figures(runs), [serve_table(runs)])
+        throughput_figures(runs) + band_figures(runs) + cdf_figures(runs), [serve_table(runs)] + long_table(runs))
 
 
 # ---- operations ----
@@ -470,8 +508,8 @@ def ops_section(runs):
     return Section(
         "Operations",
         "Each point is an operation at a number of rows; faint lines join the same product from one row to many. "
-        "The roofs are the best that reading memory and arithmetic in registers reached in the same run; the nearer "
-        "to them, the better. In the tables the share is of whichever roof is lower there. Operands came from memory, "
+        "The roofs are the best that reading memory and arithmetic in registers (on a GPU: its maker's library) reached in "
+        "the same run; the nearer to them, the better. In the tables the share is of whichever roof is lower there. Operands came from memory, "
         "not from a cache.", figures, tables, [(title, kind, shape) for name, title, kind, shape in FAMILIES if name in seen])
 
 

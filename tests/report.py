@@ -189,6 +189,27 @@ def refused(folder):
     check("neither page nor Markdown", run(sys.executable, "bench/report.py", "x").returncode == 2)
 
 
+def script_arguments():
+    for wrong in ([], ["--out"], ["--fast"], ["--out", "x", "--seconds", "soon"], ["--out", "x", "--parts", "all"],
+                  ["--out", "x", "--streams", "1,2"]):
+        ended = run("bash", "bench/cpu.sh", *wrong)
+        check(f"bench/cpu.sh {wrong} is refused", ended.returncode == 2 and "error:" in ended.stderr)
+    check("bench/cpu.sh --help", "--out FOLDER" in run("bash", "bench/cpu.sh", "--help").stdout)
+
+
+def trusted(folder):
+    said = {"answers": "a", "client_cpu_share": 0.9, "server_metrics": {"verdict": "differ"}, "long_prompt": {
+        "prompts": 3, "median_ttft_ms": 160.0, "median_itl_quiet_ms": 1.0, "p99_itl_quiet_ms": 4.0,
+        "median_itl_beside_ms": 2.0, "p99_itl_beside_ms": 6.0, "itl_p99_ratio": 1.5}}
+    path = folder.lines("trust", [served(4, failed=2, firstlight=said), served(8)])
+    lines = run(sys.executable, "bench/report.py", path, "--markdown").stdout.split("\n")
+    four = [line for line in lines if "4 streams" in line]
+    check(f"what speaks against a figure stands beside it: {four}",
+          "| 4, 2 FAILED, SERVER COUNTED OTHERWISE, CLIENT BUSY |" in four[0] and "OTHERWISE" not in "".join(
+              line for line in lines if "8 streams" in line))
+    check("long prompts", four[1].endswith("| 3.00 | 160 | 1.00 | 4.00 | 2.00 | 6.00 | 1.50 |"))
+
+
 def compare(folder, name, a, b, *more):
     return run(sys.executable, "bench/compare.py", folder.lines(f"{name}.a", a), folder.lines(f"{name}.b", b), *more)
 
@@ -253,11 +274,13 @@ def main():
     args.add_argument("--ops", required=True)
     args = args.parse_args()
     percentiles()
+    script_arguments()
     with tempfile.TemporaryDirectory() as folder:
         folder = Folder(folder)
         page(folder)
         hostile(folder)
         markdown(folder)
+        trusted(folder)
         refused(folder)
         comparisons(folder)
     operations(pathlib.Path(args.ops).resolve())
