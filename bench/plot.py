@@ -22,15 +22,15 @@ def text_width(text, size=FONT):
     return size * sum(0.36 if c in NARROW else 0.95 if c in WIDE else 0.62 for c in text)
 
 
-def figure(value, unit=""):
+def figure(value):
     """Three digits that matter: 0.0512, 5.12, 51.2, 512, 5,120."""
     if value is None:
         return "–"
     if value == 0:
-        return "0" + unit
+        return "0"
     digits = 2 - math.floor(math.log10(abs(value)))
     rounded = round(value, digits)
-    return f"{rounded:,.{max(0, min(digits, 6))}f}{unit}"
+    return f"{rounded:,.{max(0, min(digits, 6))}f}"
 
 
 def tick_text(value):
@@ -102,17 +102,21 @@ class SetAxis(Axis):
         return kept
 
 
-def marker(shape, x, y, size):
-    s = size
-    if shape == "square":
-        return f'<rect x="{x - s * .9:.1f}" y="{y - s * .9:.1f}" width="{s * 1.8:.1f}" height="{s * 1.8:.1f}"'
-    points = {"up": ((0, -1.2), (1.1, .8), (-1.1, .8)), "down": ((0, 1.2), (1.1, -.8), (-1.1, -.8)),
-              "diamond": ((0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)),
-              "cross": ((-.4, -1.2), (.4, -1.2), (.4, -.4), (1.2, -.4), (1.2, .4), (.4, .4), (.4, 1.2),
-                        (-.4, 1.2), (-.4, .4), (-1.2, .4), (-1.2, -.4), (-.4, -.4))}.get(shape)
-    if points:
-        return '<polygon points="' + " ".join(f"{x + s * a:.1f},{y + s * b:.1f}" for a, b in points) + '"'
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{s:g}"'
+MARKS = {
+    "up": ((0, -1.2), (1.1, .8), (-1.1, .8)),
+    "down": ((0, 1.2), (1.1, -.8), (-1.1, -.8)),
+    "diamond": ((0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)),
+    "square": ((-.9, -.9), (.9, -.9), (.9, .9), (-.9, .9)),
+    "cross": ((-.4, -1.2), (.4, -1.2), (.4, -.4), (1.2, -.4), (1.2, .4), (.4, .4), (.4, 1.2), (-.4, 1.2), (-.4, .4),
+              (-1.2, .4), (-1.2, -.4), (-.4, -.4)),
+}
+
+
+def marker(shape, x, y, size, attributes, inside=""):
+    if shape not in MARKS:
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}"{attributes}>{inside}</circle>'
+    points = " ".join(f"{x + size * a:.1f},{y + size * b:.1f}" for a, b in MARKS[shape])
+    return f'<polygon points="{points}"{attributes}>{inside}</polygon>'
 
 
 class Plot:
@@ -155,15 +159,10 @@ class Plot:
                 self.path([(x, high) for x, _, high in reversed(points)])[1:]
             self.under.insert(0, f'<path class="band {kind}" d="{edge}Z"/>')
 
-    def whisker(self, x, low, high, kind):
-        if low < high:
-            self.under.append(f'<path class="line thin {kind}" d="{self.path([(x, low), (x, high)])}"/>')
-
-    def dot(self, x, y, kind, title, shape="circle", size=4.0, hollow=False):
+    def dot(self, x, y, kind, title, shape="circle", size=4.0):
         px, py = self.px(x), self.py(y)
         self.taken.append((px - size, py - size, px + size, py + size))
-        self.over.append(f'{marker(shape, px, py, size)} class="dot {kind}{" hollow" if hollow else ""}">'
-                         f'<title>{esc(title)}</title></{"circle" if shape == "circle" else "rect" if shape == "square" else "polygon"}>')
+        self.over.append(marker(shape, px, py, size, f' class="dot {kind}"', f"<title>{esc(title)}</title>"))
 
     def label(self, x, y, text, kind, weight=0):
         self.label_any([(x, y)], text, kind, weight)
@@ -236,7 +235,8 @@ class Plot:
             x, shown = self.px(value), tick_text(value)
             out.append(f'<path class="grid" d="M{x:.1f},{TOP}V{bottom}"/>')
             if x - text_width(shown) / 2 > end:
-                out.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{esc(shown)}</text>')
+                out.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">'
+                           f'{esc(shown)}</text>')
                 end = x + text_width(shown) / 2 + 5
         out.append(f'<path class="axis" d="M{LEFT},{TOP}V{bottom}H{right}"/>')
         middle = (LEFT + right) / 2

@@ -16,9 +16,14 @@ import pathlib
 import re
 import sys
 
-from plot import esc, marker
-from results import Bad, clean, is_serve, read
-from sections import SECTIONS, Run, Table, headlines
+from plot import esc, figure, marker
+from report_base import Run, Table
+from report_ops import ops_section
+from report_serve import load_text, loads, serve_section
+from report_steps import is_start, other_section, start_section, steps_section
+from results import Bad, clean, is_serve, number, read, text
+
+SECTIONS = (serve_section, steps_section, ops_section, start_section, other_section)
 
 STYLE = """
 :root{color-scheme:light dark;--paper:#fbfbf9;--card:#fff;--ink:#1d1f23;--soft:#5d626b;--grid:#e7e7e3;--edge:#dcdcd6;
@@ -142,19 +147,47 @@ def from_csv(path, row):
 
 # ---- the page ----
 
+def headlines(runs):
+    """{what: [(run, number, unit)]}: a few figures that say most."""
+    out = {}
+
+    def say(run, what, value, unit):
+        if value is not None:
+            out.setdefault(what, []).append((run, figure(value), unit))
+
+    for run in runs:
+        found = loads(run)
+        best = max(found, key=lambda load: load.value("output_throughput") or 0, default=None)
+        if best:
+            first = found[0]
+            say(run, "the most output", best.value("output_throughput"), f"tokens/s, {load_text(best)}")
+            say(run, f"to the first token, {load_text(first)}, median", first.quantile("ttft", 50), "ms")
+            say(run, f"per token, {load_text(first)}, median", first.quantile("tpot", 50), "ms")
+        for line in run.of("decode"):
+            if number(line, "seqs") == 1 and number(line, "roof"):
+                say(run, f"of the memory's reading speed, {text(line, 'model', '?')} decoding one stream",
+                    100 * number(line, "roof"), "%")
+        for line in run.lines:
+            if is_start(line):
+                say(run, f"from exec to the first token, {text(line, 'model', '?')}", number(line, "first_ms"), "ms")
+    return out
+
+
+LEFT = ' class="w"'
+
+
 def cell_html(cell, name):
     share = getattr(cell, "share", 0.0)
     small = getattr(cell, "small", "")
     shown = esc(getattr(cell, "text", cell))
-    attributes = ' class="w"' if name else f' class="s" style="--share:{share:.2f}"' if share else ""
+    attributes = LEFT if name else f' class="s" style="--share:{share:.2f}"' if share else ""
     return f"<td{attributes}>{shown}{f'<small>{esc(small)}</small>' if small else ''}</td>"
 
 
 def table_html(table, keyed):
-    head = "".join(f'<th{" class=" + chr(34) + "w" + chr(34) if i < table.names else ""}>{esc(c)}</th>'
-                   for i, c in enumerate(table.columns))
-    body = "".join(f'<tr class="{"keyed " if keyed and table.columns[0] == "run" else ""}{run.kind if run else ""} '
-                   f'run{run.index if run else ""}">'
+    head = "".join(f"<th{LEFT if i < table.names else ''}>{esc(c)}</th>" for i, c in enumerate(table.columns))
+    keyed = keyed and table.columns[0] == "run"
+    body = "".join(f'<tr class="{"keyed " if keyed else ""}{run.kind} run{run.index}">'
                    + "".join(cell_html(cell, i < table.names) for i, cell in enumerate(cells)) + "</tr>"
                    for run, cells in table.rows)
     return (f'<div class="scroll"><table><caption>{esc(table.title)}</caption><thead><tr>{head}</tr></thead>'
@@ -162,9 +195,8 @@ def table_html(table, keyed):
 
 
 def key_svg(shape):
-    end = {"circle": "circle", "square": "rect"}.get(shape, "polygon")
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 14 14" aria-hidden="true">'
-            f'{marker(shape, 7, 7, 5)} class="dot"></{end}></svg>')
+            + marker(shape, 7, 7, 5, ' class="dot"') + "</svg>")
 
 
 def keys_html(runs):
@@ -193,7 +225,8 @@ def section_html(section, runs):
     for small in (False, True):
         chosen = [f for f in section.figures if f.small == small]
         if chosen:
-            out.append(f'<div class="plots{" small" if small else ""}">' + "".join(map(figure_html, chosen)) + "</div>")
+            kind = "plots small" if small else "plots"
+            out.append(f'<div class="{kind}">' + "".join(map(figure_html, chosen)) + "</div>")
     return "".join(out + [table_html(t, len(runs) > 1) for t in section.tables] + ["</section>"])
 
 

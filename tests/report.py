@@ -20,8 +20,8 @@ import xml.etree.ElementTree as xml
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
+import report_serve  # noqa: E402
 import results  # noqa: E402
-import sections  # noqa: E402
 
 HOSTILE = "<script>alert(1)</script>\"'&|`*\u202e\ud800\x07"
 
@@ -96,7 +96,7 @@ def percentiles():
                                   ([5], 99, 5), ([1, 3], 0, 1), ([1, 3], 100, 3), ([], 50, None)):
         got = results.percentile(values, percent)
         check(f"p{percent} of {values}", got == want if want is None else abs(got - want) < 1e-9)
-    load = sections.Load("streams", 1)
+    load = report_serve.Load("streams", 1)
     load.lines = [served(1), served(1, errors=["", "lost", "", ""], median_ttft_ms=35.0)]
     check("a failed request has no times", len(load.samples("ttft")) == 7 and len(load.samples("itl")) == 7)
     check("what a result says goes before what its details give", load.quantile("ttft", 50) == 30.0)
