@@ -9,7 +9,8 @@
  *
  * --seconds are spent on each line, --cpu-time is the processor's time of one thread, for machines
  * shared with others. --cold-mib says how much there is of copies, 0: one, which stays in the cache
- * if it fits. The roof of a GPU is what bench_gpu says, or else not known. */
+ * if it fits. Roofs that are given are not measured; a GPU's are what bench_gpu says, or not known.
+ */
 #include "bench/ops_cases.h"
 #include "bench/roof.h"
 #include "kernels/cpu_kernels.h"
@@ -396,7 +397,9 @@ int main(int argc, char **argv)
         quit(1, err, "");
     if (!next_wanted(&b, !b.ops->host_memory, &first, &state))
         quit(2, "no line has that name and number of rows", b.only ? b.only : "");
-    if (b.ops->host_memory && roof_open(&r, b.opt.threads ? b.opt.threads : machine_cores()))
+    bool told = b.read_gbps > 0.0 && b.gops[PEAK_INT8] > 0.0;
+    if (b.ops->host_memory && !told &&
+        roof_open(&r, b.opt.threads ? b.opt.threads : machine_cores()))
         quit(1, "no memory or threads to measure the roofs", "");
     for (int32_t i = 0; i < ROOF_SAMPLES; i++)
         (void)look_at_roofs(&b, r);

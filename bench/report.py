@@ -44,10 +44,10 @@ background:var(--paper)}
 .keys svg,.families svg{width:14px;height:14px;flex:none}
 .families{display:flex;flex-wrap:wrap;gap:4px 18px;margin:0 0 14px;font-size:14px}
 .families span{display:inline-flex;align-items:center;gap:6px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:22px 0 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:12px;margin:22px 0 0}
 .tile{background:var(--card);border:1px solid var(--edge);border-radius:10px;padding:12px 16px}
-.tile b{display:block;font-size:27px;line-height:1.25;font-weight:650;letter-spacing:-.01em}
-.tile b small{font-size:16px;font-weight:500;color:var(--soft)}
+.tile b{display:block;font-size:27px;line-height:1.15;margin-bottom:2px;font-weight:650;letter-spacing:-.01em}
+.tile b small{font-size:15px;font-weight:500;color:var(--soft)}
 .tile span{display:block;font-size:14px;color:var(--soft);line-height:1.35}
 .tile.many b{color:var(--c);font-size:23px}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr));gap:16px}

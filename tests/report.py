@@ -248,7 +248,8 @@ def comparisons(folder):
 
 
 def operations(program):
-    command = [program, "--only", "demo", "--rows", "1,16", "--seconds", "0.001", "--cold-mib", "1"]
+    command = [program, "--only", "demo", "--rows", "1,16", "--seconds", "0.001", "--cold-mib", "1", "--read-gbps", "10",
+               "--int8-gops", "100"]
     seen = []
     for threads in ("1", "2"):
         ended = run(*command, "--threads", threads, "--json")
