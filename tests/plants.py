@@ -92,7 +92,7 @@ PLANTS = [
      "    __syncthreads();\n    for (int at =", "    for (int at =",
      "skinny", "tsan", RACE),
     ("a kernel that never waits for the one before", "linear_skinny.cu",
-     "    dependency_wait();", "", "steps", "cpu", r"without dependency_wait"),
+     "    dependency_wait();", "", "layer", "cpu", r"without dependency_wait"),
     ("a row read before the one who writes it is done", "rows.cu",
      "    follow();\n    size_t row = blockIdx.x;\n    const float *in = x + row * (size_t)dim;\n"
      "    float sum = 0.0f;",
