@@ -315,6 +315,8 @@ static void plan_attention(struct line *l)
     l->bytes = 2.0 * keys * (m->head_dim + (double)sizeof(float)) +
                2.0 * sizeof(float) * l->rows * (double)l->n;
     l->work = 4.0 * l->seqs * l->n * seen;
+    l->peak =
+        PEAK_INT8; /* keys and values are int8: the higher roof, whatever a backend makes of them */
 }
 
 static void issue_attention(struct scene *s, const struct line *l, size_t copy)
