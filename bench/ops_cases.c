@@ -352,7 +352,8 @@ static void prepare_sample(struct scene *s, const struct line *l)
 
 static void issue_sample(struct scene *s, const struct line *l, size_t copy)
 {
-    s->ops->sample(s->ops, floats(s, ARENA_FLOAT, copy), l->rows, l->k);
+    (void)l;
+    s->ops->sample(s->ops, floats(s, ARENA_FLOAT, copy));
 }
 
 /* ---- the table ---- */

@@ -159,7 +159,7 @@ void scene_prepare(struct scene *s, const struct line *l)
 void scene_run(struct scene *s, const struct line *l)
 {
     size_t copy = s->turn * s->pace % s->copies;
-    s->ops->picks(s->ops, s->picked, s->pick, line_picks(l));
+    s->ops->picks(s->ops, s->picked, s->pick, line_picks(l), l->k);
     if (s->ops->step_begin(s->ops, NULL))
         line_issue(s, l, copy);
     (void)s->ops->step_end(s->ops);

@@ -18,6 +18,7 @@ struct cpu {
     const struct pick *pick; /* [n_picks] what the step's sample() draws, */
     struct picked *out;      /* [n_picks] and where to */
     int32_t n_picks;
+    int32_t vocab;
     char *common; /* of a step, likewise */
     size_t common_bytes;
     int32_t *drawn; /* [drawn_cap] tokens of the last sample(), for embed() */
@@ -60,7 +61,8 @@ void cpu_swiglu(struct ops *o, const struct act *y, const float *gate_up, int32_
                 int32_t hidden);
 void cpu_gather(struct ops *o, float *y, const float *x, const int32_t *index, int32_t rows,
                 int32_t dim);
-void cpu_picks(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks);
-void cpu_sample(struct ops *o, const float *logits, int32_t n_picks, int32_t vocab);
+void cpu_picks(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks,
+               int32_t vocab);
+void cpu_sample(struct ops *o, float *logits);
 
 #endif

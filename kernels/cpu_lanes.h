@@ -2,6 +2,7 @@
 #define KERNELS_CPU_LANES_H
 
 #include "kernels/cpu_kernels.h"
+#include "kernels/exp.h"
 
 #include <string.h>
 
@@ -14,62 +15,6 @@
 /* Rows whose largest magnitude is below this count as zero: 127 / absmax would
  * overflow. */
 #define ABSMAX_LEAST 1e-35f
-
-#define EXP_LEAST (-87.0f)
-#define EXP_MOST  88.0f
-
-/* Adding 1.5 * 2^23 leaves the nearest integer (ties to even) in the low bits of
- * a float; unlike a cast it is defined for every input. */
-#define ROUND_MAGIC 12582912.0f
-enum { ROUND_MAGIC_BITS = 0x4B400000 };
-
-LANES_FN uint32_t bits_of(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof(u));
-    return u;
-}
-
-LANES_FN float of_bits(uint32_t u)
-{
-    float x;
-    memcpy(&x, &u, sizeof(x));
-    return x;
-}
-
-/* Without a branch, which keeps compilers from vectors. */
-LANES_FN float either(bool first, float a, float b)
-{
-    uint32_t mask = 0u - (uint32_t)first;
-    return of_bits((bits_of(a) & mask) | (bits_of(b) & ~mask));
-}
-
-#define EXP_PER_LN2 1.44269504f
-/* ln 2 in two parts: the first has few bits, so an integer times it is exact. */
-#define EXP_LN2_HIGH 0.693359375f
-#define EXP_LN2_LOW  2.12194440e-4f
-
-/* exp to about 2e-7 relative: 2^n times the Taylor polynomial of the rest, which
- * is within ln 2 / 2. 0 below EXP_LEAST, NaN for NaN. */
-LANES_FN float exp_fast(float x)
-{
-    float in = either(x < EXP_LEAST, EXP_LEAST, x);
-    in = either(in > EXP_MOST, EXP_MOST, in);
-    float n = in * EXP_PER_LN2 + ROUND_MAGIC;
-    uint32_t power = bits_of(n) - (uint32_t)ROUND_MAGIC_BITS;
-    n = n - ROUND_MAGIC;
-    float r = in - n * EXP_LN2_HIGH;
-    r = r + n * EXP_LN2_LOW;
-    float p = 1.0f / 720.0f;
-    p = p * r + 1.0f / 120.0f;
-    p = p * r + 1.0f / 24.0f;
-    p = p * r + 1.0f / 6.0f;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    float y = p * of_bits((power + 127u) << 23);
-    return either(x < EXP_LEAST, 0.0f, y);
-}
 
 LANES_FN float lanes_total(const float lane[LANES])
 {

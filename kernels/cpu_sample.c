@@ -10,8 +10,8 @@
 #include "kernels/cpu.h"
 #include "kernels/cpu_lanes.h"
 #include "kernels/philox.h"
+#include "kernels/pick_pack.h"
 
-#include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -20,7 +20,6 @@
 enum {
     BINS = 2048,
     ROUNDS = 3,
-    SUM_RUN = 1024, /* floats summed as floats before they enter a double */
     WORD_BITS = 32,
 };
 
@@ -33,7 +32,7 @@ struct sample_job {
 };
 
 struct sample_room {
-    double mass[BINS];
+    uint64_t mass[BINS]; /* in units of exp.h */
     int32_t count[BINS];
     const struct cpu_kernels *kern;
     float *u;         /* [vocab] */
@@ -77,11 +76,13 @@ static int32_t argmax(const struct cpu_kernels *kern, const float *x, int32_t n)
     return i;
 }
 
-static double exp_total(const struct cpu_kernels *kern, float *x, float max, size_t n)
+/* x = exp(x - max); gives their mass. */
+static uint64_t exp_total(const struct cpu_kernels *kern, float *x, float max, size_t n)
 {
-    double total = 0.0;
-    for (size_t i = 0; i < n; i += SUM_RUN)
-        total += (double)kern->exp_sum(x + i, max, n - i < SUM_RUN ? n - i : SUM_RUN);
+    uint64_t total = 0;
+    (void)kern->exp_sum(x, max, n);
+    for (size_t i = 0; i < n; i++)
+        total += mass_of(x[i]);
     return total;
 }
 
@@ -90,8 +91,8 @@ static void write_logprobs(struct picked *out, const float *logits, struct sampl
 {
     float max = room->kern->max(logits, (size_t)room->vocab);
     memcpy(room->p, logits, (size_t)room->vocab * sizeof(*logits));
-    double total = exp_total(room->kern, room->p, max, (size_t)room->vocab);
-    float base = (float)((double)max + log(total));
+    uint64_t total = exp_total(room->kern, room->p, max, (size_t)room->vocab);
+    float base = logprob_base(max, total);
 
     wanted = wanted < LOGPROBS_MAX ? wanted : LOGPROBS_MAX;
     wanted = wanted < room->vocab ? wanted : room->vocab;
@@ -156,11 +157,6 @@ static bool edit(float *x, int32_t vocab, const struct pick *pick)
     return good;
 }
 
-static bool has_edits(const struct pick *pick)
-{
-    return pick->allowed || pick->how.n_bias > 0 || pick->n_banned > 0 || pick->n_seen > 0;
-}
-
 static int32_t kept_at(const struct sample_room *room, int32_t i)
 {
     return room->all ? i : room->kept[i];
@@ -172,17 +168,11 @@ static uint32_t key_of(float u)
 }
 
 /* The bin in which the n-th token or the given mass is reached. What lies before
- * it is taken off both. Rounding may leave the mass unreached: then the last bin
- * that has anything. */
-static int32_t find_bin(const struct sample_room *room, int32_t n_bins, int32_t *n, double *mass)
+ * it is taken off both. */
+static int32_t find_bin(const struct sample_room *room, int32_t n_bins, int32_t *n, uint64_t *mass)
 {
-    int32_t last = 0;
-    for (int32_t b = 0; b < n_bins; b++) {
-        if (room->count[b] > 0)
-            last = b;
-    }
     int32_t b = 0;
-    while (b < last && room->count[b] < *n && room->mass[b] < *mass) {
+    while (b + 1 < n_bins && room->count[b] < *n && room->mass[b] < *mass) {
         *n -= room->count[b];
         *mass -= room->mass[b];
         b++;
@@ -192,7 +182,7 @@ static int32_t find_bin(const struct sample_room *room, int32_t n_bins, int32_t 
 
 /* Keeps the most likely tokens until there are n of them or their p sum to mass,
  * whichever comes first; never none. */
-static struct cutoff find_cutoff(struct sample_room *room, int32_t n, double mass)
+static struct cutoff find_cutoff(struct sample_room *room, int32_t n, uint64_t mass)
 {
     static const int32_t bits[ROUNDS] = {11, 10, 10};
     struct cutoff cut = {.key = 0};
@@ -207,7 +197,7 @@ static struct cutoff find_cutoff(struct sample_room *room, int32_t n, double mas
             int32_t id = round == 0 ? kept_at(room, i) : room->inspect[i];
             uint32_t b = key_of(room->u[id]) >> shift & (uint32_t)(n_bins - 1);
             room->count[b]++;
-            room->mass[b] += (double)room->p[id];
+            room->mass[b] += mass_of(room->p[id]);
         }
         uint32_t bin = (uint32_t)find_bin(room, n_bins, &n, &mass);
         int32_t n_next = 0;
@@ -221,8 +211,8 @@ static struct cutoff find_cutoff(struct sample_room *room, int32_t n, double mas
     }
     /* Equals now, by ascending id. */
     int32_t i = 0;
-    double each = (double)room->p[room->inspect[0]];
-    for (double have = each; i + 1 < n_inspect && i + 1 < n && have < mass; have += each)
+    uint64_t each = mass_of(room->p[room->inspect[0]]);
+    for (uint64_t have = each; i + 1 < n_inspect && i + 1 < n && have < mass; have += each)
         i++;
     cut.id = room->inspect[i];
     return cut;
@@ -241,11 +231,11 @@ static void apply_cutoff(struct sample_room *room, struct cutoff cut)
     room->all = false;
 }
 
-static double kept_mass(const struct sample_room *room)
+static uint64_t kept_mass(const struct sample_room *room)
 {
-    double total = 0.0;
+    uint64_t total = 0;
     for (int32_t i = 0; i < room->n_kept; i++)
-        total += (double)room->p[kept_at(room, i)];
+        total += mass_of(room->p[kept_at(room, i)]);
     return total;
 }
 
@@ -263,21 +253,17 @@ static void apply_min_p(struct sample_room *room, float min_p)
     room->all = false;
 }
 
-static int32_t draw(const struct sample_room *room, double uniform)
+/* The token in whose share of the mass the random number falls. */
+static int32_t draw(const struct sample_room *room, const struct pick *pick)
 {
-    double target = uniform * kept_mass(room);
-    double sum = 0.0;
-    int32_t drawn = PICKED_BAD;
+    uint64_t target = philox_below(pick->how.seed, pick->position, kept_mass(room));
+    uint64_t sum = 0;
     for (int32_t i = 0; i < room->n_kept; i++) {
-        int32_t id = kept_at(room, i);
-        if (!(room->p[id] > 0.0f))
-            continue;
-        drawn = id;
-        sum += (double)room->p[id];
+        sum += mass_of(room->p[kept_at(room, i)]);
         if (sum > target)
-            break;
+            return kept_at(room, i);
     }
-    return drawn;
+    return PICKED_BAD;
 }
 
 /* u holds the edited logits; not all of them are -INFINITY. */
@@ -291,12 +277,12 @@ static int32_t sample_one(struct sample_room *room, float max, const struct pick
     (void)exp_total(room->kern, room->p, 0.0f, vocab);
 
     if (how->top_k > 0 && how->top_k < room->vocab)
-        apply_cutoff(room, find_cutoff(room, how->top_k, (double)INFINITY));
+        apply_cutoff(room, find_cutoff(room, how->top_k, UINT64_MAX));
     if (how->top_p < 1.0f)
-        apply_cutoff(room, find_cutoff(room, INT32_MAX, (double)how->top_p * kept_mass(room)));
+        apply_cutoff(room, find_cutoff(room, INT32_MAX, mass_share(how->top_p, kept_mass(room))));
     if (how->min_p > 0.0f)
         apply_min_p(room, how->min_p);
-    return draw(room, philox_uniform(how->seed, pick->position));
+    return draw(room, pick);
 }
 
 static int32_t choose(const float *logits, const struct pick *pick, struct sample_room *room)
@@ -305,7 +291,7 @@ static int32_t choose(const float *logits, const struct pick *pick, struct sampl
     bool greedy = !(pick->how.temperature > 0.0f);
     if (pick->given)
         return *pick->given >= 0 && *pick->given < room->vocab ? *pick->given : PICKED_BAD;
-    if (greedy && !has_edits(pick))
+    if (greedy && !pick_has_edits(pick))
         return argmax(room->kern, logits, room->vocab);
     memcpy(room->u, logits, vocab * sizeof(*logits));
     if (!edit(room->u, room->vocab, pick))
@@ -364,28 +350,28 @@ static bool reserve_drawn(struct cpu *c, int32_t n)
     return true;
 }
 
-void cpu_picks(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks)
+void cpu_picks(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks,
+               int32_t vocab)
 {
     struct cpu *c = (struct cpu *)o;
+    c->vocab = vocab;
     c->pick = pick;
     c->out = out;
     c->n_picks = n_picks;
 }
 
-void cpu_sample(struct ops *o, const float *logits, int32_t n_picks, int32_t vocab)
+void cpu_sample(struct ops *o, float *logits)
 {
     struct cpu *c = (struct cpu *)o;
-    struct picked *out = c->out;
-    struct sample_job job = {.cpu = c, .out = out, .logits = logits, .vocab = vocab};
-    job.pick = c->pick;
-    assert(n_picks == c->n_picks);
-    for (int32_t i = 0; i < n_picks; i++)
-        out[i].token = PICKED_BAD;
-    if (n_picks <= 0 || vocab <= 0 || !reserve_drawn(c, n_picks) ||
-        !cpu_reserve(c, room_bytes((size_t)vocab)))
+    struct sample_job job = {.cpu = c, .out = c->out, .pick = c->pick, .vocab = c->vocab};
+    job.logits = logits;
+    for (int32_t i = 0; i < c->n_picks; i++)
+        c->out[i].token = PICKED_BAD;
+    if (c->n_picks <= 0 || c->vocab <= 0 || !reserve_drawn(c, c->n_picks) ||
+        !cpu_reserve(c, room_bytes((size_t)c->vocab)))
         return;
-    cpu_run(c, n_picks, sample_task, &job);
-    for (int32_t i = 0; i < n_picks; i++)
-        c->drawn[i] = out[i].token;
-    c->n_drawn = n_picks;
+    cpu_run(c, c->n_picks, sample_task, &job);
+    for (int32_t i = 0; i < c->n_picks; i++)
+        c->drawn[i] = c->out[i].token;
+    c->n_drawn = c->n_picks;
 }

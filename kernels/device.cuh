@@ -15,9 +15,11 @@
 enum { WARP = 32 };
 
 #ifdef SIMT_HOST
+#define APART                             __attribute__((noinline))
 #define SHARED(type, name)                type &name = *(type *)simt_shared(sizeof(type))
 #define SHARED_ALIGNED(type, name, bytes) SHARED(type, name)
 #else
+#define APART              __noinline__
 #define SHARED(type, name) SHARED_ALIGNED(type, name, 16)
 #define SHARED_ALIGNED(type, name, bytes)                                                          \
     extern __shared__ __align__(bytes)                                                             \

@@ -2,6 +2,7 @@
 #define KERNELS_LAUNCH_H
 
 #include "kernels/ops.h"
+#include "kernels/pick_pack.h"
 
 /* Host side of the kernels: one function per operation, each picks a grid and launches.
  * Called by ops_cuda.cu alone. The stream type is CUDA's own opaque one, so this header
@@ -47,9 +48,15 @@ int launch_rope_store(const struct gpu *g, float *qkv, const struct kv_layer *kv
 int launch_attention(const struct gpu *g, float *y, const float *qkv, const struct kv_layer *kv,
                      const struct step_view *step, const struct head_shape *shape);
 
-/* token [n_picks]: the most likely of each row, of equals the lowest; PICKED_BAD where a logit is
- * not finite. */
-int launch_argmax(const struct gpu *g, int32_t *token, const float *logits, int32_t n_picks,
-                  int32_t vocab);
+/* Of a step's picks, all on the device. */
+struct pick_buffers {
+    struct pick_task *task;     /* [PICKS_MAX] */
+    struct pick_result *result; /* [PICKS_MAX] */
+    int32_t *token;             /* [PICKS_MAX] */
+};
+
+/* A token per row of logits [n_picks][vocab]; what is edited there is put back. */
+int launch_pick(const struct gpu *g, const struct pick_buffers *b, float *logits, int32_t n_picks,
+                int32_t vocab);
 
 #endif

@@ -79,7 +79,8 @@ struct ops {
 
     /* What the step to come draws, told before step_begin(): every step has its own. Both are
      * host memory that stays valid until step_wait(), when out [n_picks] is filled. */
-    void (*picks)(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks);
+    void (*picks)(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks,
+                  int32_t vocab);
     /* A step: uploads, picks(), step_begin(), operations, step_end(), sample(), step_launch(),
      * step_wait(). step_begin() is false when all up to step_end() was replayed as it was
      * recorded for this key: arguments are as then, what lies in memory is read anew. key NULL:
@@ -118,8 +119,8 @@ struct ops {
     /* y [rows][dim] = x[index[row]] */
     void (*gather)(struct ops *o, float *y, const float *x, const int32_t *index, int32_t rows,
                    int32_t dim);
-    /* One token per row of logits [n_picks][vocab], by the picks that were told. */
-    void (*sample)(struct ops *o, const float *logits, int32_t n_picks, int32_t vocab);
+    /* One token per row of logits [n_picks][vocab], as told; they are afterwards as before. */
+    void (*sample)(struct ops *o, float *logits);
 };
 
 struct ops_options {

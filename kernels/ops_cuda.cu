@@ -3,13 +3,9 @@
  * kernel is sticky in the driver, so the engine that sees E_DEVICE is finished.
  *
  * Everything is taken at the start: what a step needs goes up through staging.cuh, its launches
- * may be recorded (graphs.cuh), its tokens come down through ring.cuh. Sampling is never recorded:
- * which kernels draw, and with what, is a matter of the picks and not of the step's shape.
- *
- * The most likely token of every row is found on the device. What a pick wants beyond that is
- * drawn on the host, by a cpu backend that this one owns, in step_wait(): those rows' logits come
- * down at the end of a step, the tokens go back up for the next step's embed. One definition of
- * sampling, bit for bit; a launch never waits. */
+ * may be recorded (graphs.cuh), its tokens come down through ring.cuh. Sampling (pick.cu) is never
+ * recorded: how many draw is a matter of the picks and not of the step's shape. What they want goes
+ * up when they are told; logarithms are taken here, so that they are those of the cpu. */
 #include "kernels/ops_cuda.h"
 
 #include <stdio.h>
@@ -21,18 +17,26 @@
 #include "kernels/staging.cuh"
 
 enum {
-    PICKS_MAX = RING_WORDS,
-    HOST_THREADS = 4,
+    PICK_WORDS_LEAST = 1 << 16, /* beside the tasks: lists and masks of a step's picks */
     PARTIAL_ROOM = CUDA_PARTIAL_BYTES / 4,
     PARTIAL_COUNTERS = 4096,
 };
 
-/* What the step on its way is to draw when its logits are down. */
+static_assert((int)PICKS_MAX <= (int)RING_WORDS, "a step's tokens go down at once");
+
+/* What the step on its way draws. */
 struct draws {
     struct picked *out;
     const struct pick *pick;
     int32_t n;
     int32_t vocab;
+    bool judged; /* somebody wants more than a token */
+    struct pick_buffers on_device;
+    struct pick_result *result; /* pinned [PICKS_MAX] */
+    struct pick_task *task;     /* [PICKS_MAX] */
+    uint32_t *words;            /* [words_room] beside the tasks */
+    uint32_t *words_on_device;  /* [words_room] */
+    size_t words_room;          /* grows at first use of larger lists, never afterwards */
 };
 
 struct cuda_ops {
@@ -43,12 +47,7 @@ struct cuda_ops {
     struct graphs graphs;
     struct staging staging;
     struct ring ring;
-    cudaEvent_t done;               /* of the last step launched */
-    int32_t *picked;                /* device [PICKS_MAX]: tokens of the last sample() */
-    int32_t picked_host[PICKS_MAX]; /* the same */
-    float *logits;                  /* pinned [logits_room], grows at first use of a larger step */
-    size_t logits_room;
-    struct ops *host; /* draws the tokens */
+    cudaEvent_t done; /* of the last step launched */
     struct draws draws;
 };
 
@@ -150,65 +149,11 @@ static void cuda_step_launch(struct ops *o)
     (void)DO(c, cudaEventRecord(c->done, c->stream));
 }
 
-/* Whether the most likely token is all that is wanted: the device has found it. */
-static bool is_plain(const struct pick *p)
-{
-    const struct sampling *h = &p->how;
-    return !p->given && !(h->temperature > 0.0f) && h->n_logprobs < 0 && h->n_bias == 0 &&
-           p->n_seen == 0 && !p->allowed && p->n_banned == 0;
-}
-
-static bool any_plain(const struct draws *d)
-{
-    for (int32_t i = 0; i < d->n; i++)
-        if (is_plain(&d->pick[i]))
-            return true;
-    return false;
-}
-
-/* Neighbouring picks from first on that the host draws; *first is moved to where they begin. */
-static int32_t host_run(const struct draws *d, int32_t *first)
-{
-    while (*first < d->n && is_plain(&d->pick[*first]))
-        ++*first;
-    int32_t end = *first;
-    while (end < d->n && !is_plain(&d->pick[end]))
-        end++;
-    return end - *first;
-}
-
-static bool all_plain(const struct draws *d)
-{
-    int32_t first = 0;
-    return host_run(d, &first) == 0;
-}
-
-static void draw_tokens(struct cuda_ops *c)
-{
-    const struct draws *d = &c->draws;
-    bool changed = false;
-    memcpy(c->picked_host, c->ring.host->word, (size_t)d->n * sizeof(int32_t));
-    for (int32_t i = 0; i < d->n; i++)
-        d->out[i] = picked{.token = c->picked_host[i]};
-    for (int32_t i = 0, n = host_run(d, &i); n > 0; i += n, n = host_run(d, &i)) {
-        c->host->picks(c->host, d->out + i, d->pick + i, n);
-        c->host->sample(c->host, c->logits + (size_t)i * (size_t)d->vocab, n, d->vocab);
-        if (c->host->step_wait(c->host) != OK) {
-            (void)good(c, (int)cudaErrorMemoryAllocation, "drawing tokens on the host");
-            return;
-        }
-        for (int32_t k = i; k < i + n; k++)
-            c->picked_host[k] = d->out[k].token;
-        changed = true;
-    }
-    if (changed)
-        cuda_upload(&c->ops, c->picked, c->picked_host, (size_t)d->n * sizeof(int32_t));
-}
-
-/* Logits come by copies that only the driver knows to be over; tokens are seen as they come. */
+/* What is more than tokens comes by a copy that only the driver knows to be over; tokens are seen
+ * as they come. */
 static bool wait_for_step(struct cuda_ops *c)
 {
-    if (c->failed == OK && c->draws.n > 0 && all_plain(&c->draws) &&
+    if (c->failed == OK && c->draws.n > 0 && !c->draws.judged &&
         ring_poll(&c->ring, (gpu_stream)c->stream))
         return true;
     return DO(c, cudaEventSynchronize(c->done));
@@ -217,9 +162,13 @@ static bool wait_for_step(struct cuda_ops *c)
 static enum status cuda_step_wait(struct ops *o)
 {
     struct cuda_ops *c = self(o);
-    if (wait_for_step(c) && c->draws.n > 0)
-        draw_tokens(c);
-    c->draws.n = 0;
+    struct draws *d = &c->draws;
+    bool came = wait_for_step(c);
+    if (came && d->judged)
+        pick_unpack(d->out, d->pick, d->result, d->n);
+    for (int32_t i = 0; came && !d->judged && i < d->n; i++)
+        d->out[i] = picked{.token = (int32_t)c->ring.host->word[i]};
+    d->n = 0;
     return c->failed;
 }
 
@@ -227,7 +176,7 @@ static void cuda_embed(struct ops *o, float *x, const struct weight *table, cons
                        int32_t rows)
 {
     struct cuda_ops *c = self(o);
-    (void)DO(c, launch_embed(&c->gpu, x, table, ids, c->picked, rows));
+    (void)DO(c, launch_embed(&c->gpu, x, table, ids, c->draws.on_device.token, rows));
 }
 
 static void cuda_norm(struct ops *o, const struct act *y, const float *x, const float *gain,
@@ -279,45 +228,63 @@ static void cuda_gather(struct ops *o, float *y, const float *x, const int32_t *
     (void)DO(c, launch_gather(&c->gpu, y, x, index, rows, dim));
 }
 
-static void cuda_picks(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks)
+/* Whoever tells the picks of a step has waited for the one before. */
+static bool reserve_words(struct cuda_ops *c, size_t n)
 {
-    struct cuda_ops *c = self(o);
-    if (n_picks > PICKS_MAX)
-        (void)good(c, (int)cudaErrorInvalidValue, "more picks than PICKS_MAX");
-    c->draws = {out, pick, n_picks, 0};
-}
-
-/* Pinned memory is slow to get, so it is kept and grows by doubling. */
-static bool reserve_logits(struct cuda_ops *c, size_t n)
-{
-    if (n <= c->logits_room)
+    struct draws *d = &c->draws;
+    if (n <= d->words_room)
         return true;
-    (void)cudaFreeHost(c->logits);
-    c->logits = NULL;
-    c->logits_room = 0;
-    if (!DO(c, cudaMallocHost((void **)&c->logits, 2 * n * sizeof(float))))
+    free(d->words);
+    (void)cudaFree(d->words_on_device);
+    d->words_on_device = NULL;
+    d->words_room = 0;
+    n = n < PICK_WORDS_LEAST ? PICK_WORDS_LEAST : 2 * n;
+    d->words = static_cast<uint32_t *>(malloc(n * sizeof(*d->words)));
+    if (!d->words)
+        return good(c, (int)cudaErrorMemoryAllocation, "the words of a step's picks");
+    if (!DO(c, cudaMalloc((void **)&d->words_on_device, n * sizeof(*d->words))))
         return false;
-    c->logits_room = 2 * n;
+    d->words_room = n;
     return true;
 }
 
-static void cuda_sample(struct ops *o, const float *logits, int32_t n_picks, int32_t vocab)
+static void cuda_picks(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks,
+                       int32_t vocab)
 {
     struct cuda_ops *c = self(o);
-    size_t row = (size_t)vocab;
-    c->draws.vocab = vocab;
-    for (int32_t i = 0, n = host_run(&c->draws, &i); n > 0; i += n, n = host_run(&c->draws, &i)) {
-        if (!reserve_logits(c, (size_t)n_picks * row))
-            return;
-        (void)DO(c, cudaMemcpyAsync(c->logits + (size_t)i * row, logits + (size_t)i * row,
-                                    (size_t)n * row * sizeof(float), cudaMemcpyDeviceToHost,
-                                    c->stream));
-    }
-    if (!any_plain(&c->draws))
+    struct draws *d = &c->draws;
+    size_t words = pick_words(pick, n_picks, vocab);
+    d->n = 0;
+    if (n_picks > PICKS_MAX)
+        (void)good(c, (int)cudaErrorInvalidValue, "more picks than PICKS_MAX");
+    if (n_picks <= 0 || c->failed || !reserve_words(c, words))
         return;
-    (void)DO(c, launch_argmax(&c->gpu, c->picked, logits, n_picks, vocab));
-    (void)DO(
-        c, ring_launch(&c->ring, &c->gpu, reinterpret_cast<const uint32_t *>(c->picked), n_picks));
+    d->out = out;
+    d->pick = pick;
+    d->n = n_picks;
+    d->vocab = vocab;
+    d->judged = false;
+    for (int32_t i = 0; i < n_picks; i++)
+        d->judged = d->judged || pick[i].how.n_logprobs >= 0;
+    pick_pack(d->task, d->words, d->words_on_device, pick, n_picks, vocab);
+    cuda_upload(o, d->on_device.task, d->task, (size_t)n_picks * sizeof(*d->task));
+    if (words > 0)
+        cuda_upload(o, d->words_on_device, d->words, words * sizeof(*d->words));
+}
+
+static void cuda_sample(struct ops *o, float *logits)
+{
+    struct cuda_ops *c = self(o);
+    struct draws *d = &c->draws;
+    if (d->n == 0)
+        return;
+    (void)DO(c, launch_pick(&c->gpu, &d->on_device, logits, d->n, d->vocab));
+    if (d->judged)
+        (void)DO(c,
+                 cudaMemcpyAsync(d->result, d->on_device.result, (size_t)d->n * sizeof(*d->result),
+                                 cudaMemcpyDeviceToHost, c->stream));
+    (void)DO(c, ring_launch(&c->ring, &c->gpu,
+                            reinterpret_cast<const uint32_t *>(d->on_device.token), d->n));
 }
 
 static void cuda_close(struct ops *o)
@@ -325,15 +292,18 @@ static void cuda_close(struct ops *o)
     struct cuda_ops *c = self(o);
     if (!c)
         return;
-    if (c->host)
-        c->host->close(c->host);
     graphs_forget(&c->graphs);
     staging_close(&c->staging);
     ring_close(&c->ring);
-    (void)cudaFree(c->picked);
+    (void)cudaFree(c->draws.on_device.task);
+    (void)cudaFree(c->draws.on_device.result);
+    (void)cudaFree(c->draws.on_device.token);
+    (void)cudaFree(c->draws.words_on_device);
+    (void)cudaFreeHost(c->draws.result);
+    free(c->draws.words);
+    free(c->draws.task);
     (void)cudaFree(c->gpu.partials.sum);
     (void)cudaFree(c->gpu.partials.arrived);
-    (void)cudaFreeHost(c->logits);
     if (c->done)
         (void)cudaEventDestroy(c->done);
     if (c->stream)
@@ -402,6 +372,20 @@ static enum status open_device(struct gpu *g, char *err, size_t err_size)
     return OK;
 }
 
+static bool take_draws(struct cuda_ops *c)
+{
+    struct draws *d = &c->draws;
+    struct pick_buffers *b = &d->on_device;
+    d->task = static_cast<struct pick_task *>(calloc(PICKS_MAX, sizeof(*d->task)));
+    if (!d->task)
+        return good(c, (int)cudaErrorMemoryAllocation, "the picks of a step");
+    return DO(c, cudaMalloc((void **)&b->task, PICKS_MAX * sizeof(*b->task))) &&
+           DO(c, cudaMalloc((void **)&b->result, PICKS_MAX * sizeof(*b->result))) &&
+           DO(c, cudaMalloc((void **)&b->token, PICKS_MAX * sizeof(*b->token))) &&
+           DO(c, cudaMallocHost((void **)&d->result, PICKS_MAX * sizeof(*d->result))) &&
+           reserve_words(c, 1);
+}
+
 /* The little that is allocated beside what the model asks for. */
 static bool take_memory(struct cuda_ops *c)
 {
@@ -412,8 +396,7 @@ static bool take_memory(struct cuda_ops *c)
            DO(c,
               cudaEventCreateWithFlags(&c->done, cudaEventBlockingSync | cudaEventDisableTiming)) &&
            DO(c, staging_open(&c->staging, c->stream)) && DO(c, ring_open(&c->ring)) &&
-           DO(c, cudaMalloc((void **)&c->picked, PICKS_MAX * sizeof(int32_t))) &&
-           DO(c, cudaMalloc((void **)&p->sum, PARTIAL_ROOM * sizeof(int))) &&
+           take_draws(c) && DO(c, cudaMalloc((void **)&p->sum, PARTIAL_ROOM * sizeof(int))) &&
            DO(c, cudaMalloc((void **)&p->arrived, PARTIAL_COUNTERS * sizeof(unsigned))) &&
            DO(c, cudaMemsetAsync(p->arrived, 0, PARTIAL_COUNTERS * sizeof(unsigned), c->stream));
 }
@@ -431,10 +414,6 @@ enum status ops_cuda_open(struct ops **out, char *err, size_t err_size)
     }
     c->ops = cuda_table;
     c->gpu = gpu;
-    struct ops_options host = {"cpu", HOST_THREADS};
-    status = ops_open(&c->host, &host, err, err_size);
-    if (status)
-        goto fail;
     if (!take_memory(c)) {
         (void)snprintf(err, err_size, "CUDA device 0: no memory to start with");
         status = E_DEVICE;

@@ -29,14 +29,28 @@ PHILOX_FN void philox4x32(uint32_t x[4], uint32_t key0, uint32_t key1)
     }
 }
 
-/* [0, 1) with 53 bits: a vocabulary of 128k with tiny tails needs more than the
- * 24 of a float. */
-PHILOX_FN double philox_uniform(uint64_t seed, uint64_t position)
+/* 53 bits: a vocabulary of 128k with tiny tails needs more than the 24 of a float. */
+PHILOX_FN uint64_t philox_bits(uint64_t seed, uint64_t position)
 {
     uint32_t x[4] = {(uint32_t)position, (uint32_t)(position >> 32), 0, 0};
     philox4x32(x, (uint32_t)seed, (uint32_t)(seed >> 32));
-    uint64_t bits = ((uint64_t)(x[0] >> 5) << 26) | (uint64_t)(x[1] >> 6);
-    return (double)bits / 9007199254740992.0;
+    return ((uint64_t)(x[0] >> 5) << 26) | (uint64_t)(x[1] >> 6);
+}
+
+/* [0, 1) */
+PHILOX_FN double philox_uniform(uint64_t seed, uint64_t position)
+{
+    return (double)philox_bits(seed, position) / 9007199254740992.0;
+}
+
+/* 0 .. n - 1: that number times n, rounded down without rounding before; n below 2^63. */
+PHILOX_FN uint64_t philox_below(uint64_t seed, uint64_t position, uint64_t n)
+{
+    uint64_t a = philox_bits(seed, position) << 11;
+    uint64_t low = (a & 0xffffffffu) * (n & 0xffffffffu);
+    uint64_t middle = (a >> 32) * (n & 0xffffffffu) + (low >> 32);
+    uint64_t other = (a & 0xffffffffu) * (n >> 32) + (middle & 0xffffffffu);
+    return (a >> 32) * (n >> 32) + (middle >> 32) + (other >> 32);
 }
 
 #endif

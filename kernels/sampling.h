@@ -11,6 +11,8 @@
  *   1. logprobs are taken of the raw distribution;
  *   2. allowed mask, bias, banned tokens, repetition, presence and frequency penalties;
  *   3. temperature; 4. top_k; 5. top_p; 6. min_p; 7. the draw.
+ * Probabilities are summed as integers, in units of 2^-40 of the most likely token's (exp.h): exact
+ * in any order, so that every backend draws the same tokens to the bit.
  * The random number is Philox4x32-10 keyed by (seed, position), never by where
  * the row sits in the batch: the same request draws the same tokens in any
  * company. */
@@ -54,6 +56,12 @@ struct pick {
     int32_t n_banned;
     const int32_t *given; /* nothing is drawn, this token is judged: a prompt's; NULL: draw */
 };
+
+/* Whether a pick's logits differ from the raw ones. */
+static inline bool pick_has_edits(const struct pick *p)
+{
+    return p->allowed || p->how.n_bias > 0 || p->n_banned > 0 || p->n_seen > 0;
+}
 
 enum {
     PICKED_BAD = -1,  /* logits were not finite: the request must fail, its neighbours not */

@@ -657,14 +657,14 @@ void model_launch(struct model *m, const struct model_batch *b)
     m->in_flight = true;
 
     o->upload(o, m->device, m->host, n * sizeof(*m->host));
-    o->picks(o, m->drawn, m->pick, b->n_picks);
+    o->picks(o, m->drawn, m->pick, b->n_picks, l->config.info.vocab);
     if (o->step_begin(o, recorded ? &shape : NULL)) {
         do
             llama_forward(l, o, &s);
         while (!o->step_end(o));
     }
     if (b->n_picks > 0)
-        o->sample(o, l->logits, b->n_picks, l->config.info.vocab);
+        o->sample(o, l->logits);
     o->step_launch(o);
 }
 

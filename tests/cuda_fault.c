@@ -117,7 +117,7 @@ static enum status one_step(struct run *r, const struct layer *l)
     };
     float seen[DIM];
     const struct step_key key = {l->gain, ROWS, ROWS, ROWS};
-    o->picks(o, out, pick, ROWS);
+    o->picks(o, out, pick, ROWS, DIM);
     if (o->step_begin(o, &key)) {
         do {
             o->embed(o, l->rows, &l->table, l->ids, ROWS);
@@ -131,7 +131,7 @@ static enum status one_step(struct run *r, const struct layer *l)
             o->gather(o, l->rows, l->wide, l->ids, ROWS, DIM);
         } while (!o->step_end(o));
     }
-    o->sample(o, l->rows, ROWS, DIM);
+    o->sample(o, l->rows);
     o->step_launch(o);
     enum status status = o->step_wait(o);
     o->download(o, seen, l->rows, sizeof(seen));

@@ -527,9 +527,9 @@ static void embed_case(struct rig *rig, enum number kind)
     float *dl = rig_put(rig, logits, sizeof(logits));
     int32_t *di = rig_put(rig, ids, sizeof(ids));
     float *dx = rig_put(rig, NULL, sizeof(float) * ROWS * DIM);
-    rig->o->picks(rig->o, picked, picks, 2);
+    rig->o->picks(rig->o, picked, picks, 2, VOCAB);
     rig_begin(rig);
-    rig->o->sample(rig->o, dl, 2, VOCAB);
+    rig->o->sample(rig->o, dl);
     rig_end(rig);
     rig_begin(rig);
     rig->o->embed(rig->o, dx, &w, di, ROWS);

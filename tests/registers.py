@@ -62,7 +62,7 @@ def read(log, faults, source, arch):
             name = entry[1]
             rows[name] = [0, 0]
         elif spill and name:
-            rows[name][1] = int(spill[1])
+            rows[name][1] = max(rows[name][1], int(spill[1])) # of functions it calls, too
         elif used and name:
             rows[name][0] = int(used[1])
         elif "warning" in line.lower() and "ptxas" in line:

@@ -9,7 +9,8 @@
  * probabilities over many positions. Negative space: ties, limits of one and of
  * everything, limits that cut inside a tie, banned and unknown ids, nothing left
  * to draw, logits that are not finite beside sound ones, and vocabularies that are
- * no multiple of anything. */
+ * no multiple of anything. And every backend gives what the cpu gives, to the bit:
+ * tokens, log probabilities and the logits as they were. */
 
 #define NEUTRAL .top_p = 1.0f, .repetition = 1.0f, .n_logprobs = -1
 
@@ -128,9 +129,9 @@ static void sample_run(struct rig *rig, struct picked *out, const float *logits,
 {
     float *dl = rig_put(rig, logits, (size_t)n * (size_t)vocab * sizeof(*logits));
     memset(out, 0x5a, (size_t)n * sizeof(*out));
-    rig->o->picks(rig->o, out, pick, n);
+    rig->o->picks(rig->o, out, pick, n, vocab);
     rig_begin(rig);
-    rig->o->sample(rig->o, dl, n, vocab);
+    rig->o->sample(rig->o, dl);
     rig_end(rig);
     rig->o->release(rig->o, dl);
 }
@@ -460,10 +461,11 @@ static bool near_edge(const struct candidate *c, int32_t n, double uniform)
 
 static void test_limits(void **state)
 {
-    enum { PICKS = 24 };
+    enum { PICKS = 24, PICKS_EMULATED = 3 };
     static const int32_t vocabs[] = {1, 5, 33, 1000, VOCAB_MAX - 3};
     (void)state;
     struct rig rig = rig_open(2);
+    int32_t n_picks = rig.cpu ? PICKS : PICKS_EMULATED;
     struct candidate *c = calloc(VOCAB_MAX, sizeof(*c));
     assert_non_null(c);
     for (size_t l = 0; l < ARRAY_LEN(limits); l++) {
@@ -473,15 +475,15 @@ static void test_limits(void **state)
             assert_non_null(x);
             struct pick picks[PICKS];
             struct picked out[PICKS];
-            for (int32_t i = 0; i < PICKS; i++) {
+            for (int32_t i = 0; i < n_picks; i++) {
                 float *row = logits_make(vocab, l * 1000 + (size_t)i);
                 memcpy(x + i * vocab, row, (size_t)vocab * sizeof(*x));
                 free(row);
                 picks[i] = (struct pick){.how = limits[l], .position = (uint64_t)i * 77};
                 picks[i].how.seed = l + 1;
             }
-            sample_run(&rig, out, x, picks, PICKS, vocab);
-            for (int32_t i = 0; i < PICKS; i++) {
+            sample_run(&rig, out, x, picks, n_picks, vocab);
+            for (int32_t i = 0; i < n_picks; i++) {
                 double uniform = philox_uniform(l + 1, picks[i].position);
                 int32_t n = reference_kept(c, x + i * vocab, vocab, &picks[i]);
                 int32_t want = reference_draw(c, n, uniform);
@@ -499,9 +501,10 @@ static void test_limits(void **state)
 /* Chi-square over many positions: frequencies follow the kept distribution. */
 static void test_distribution(void **state)
 {
-    enum { VOCAB = 64, DRAWS = 20000, BATCH = 40 };
+    enum { VOCAB = 64, DRAWS = 20000, DRAWS_EMULATED = 200, BATCH = 40 };
     (void)state;
     struct rig rig = rig_open(2);
+    int32_t n_draws = rig.cpu ? DRAWS : DRAWS_EMULATED;
     struct candidate *c = calloc(VOCAB, sizeof(*c));
     float *x = malloc(sizeof(*x) * BATCH * VOCAB);
     assert_true(c && x);
@@ -512,7 +515,7 @@ static void test_distribution(void **state)
         int32_t count[VOCAB] = {0};
         struct pick picks[BATCH];
         struct picked out[BATCH];
-        for (int32_t at = 0; at < DRAWS; at += BATCH) {
+        for (int32_t at = 0; at < n_draws; at += BATCH) {
             for (int32_t i = 0; i < BATCH; i++) {
                 picks[i] = (struct pick){.how = limits[l], .position = (uint64_t)(at + i)};
                 picks[i].how.seed = 12345;
@@ -529,7 +532,7 @@ static void test_distribution(void **state)
         double free_cells = 0.0;
         int32_t drawn = 0;
         for (int32_t i = 0; i < n; i++) {
-            double want = c[i].p / total * DRAWS;
+            double want = c[i].p / total * n_draws;
             drawn += count[c[i].id];
             if (want < 5.0)
                 continue;
@@ -537,7 +540,7 @@ static void test_distribution(void **state)
             free_cells += 1.0;
         }
         /* Nothing outside the kept tokens, and chi within five sigma. */
-        assert_int_equal(drawn, DRAWS);
+        assert_int_equal(drawn, n_draws);
         assert_true(chi <= free_cells + 5.0 * sqrt(2.0 * free_cells + 1.0));
         free(row);
     }
@@ -580,6 +583,101 @@ static void test_company(void **state)
     rig_close(&rig);
 }
 
+/* ---- the cpu is the definition ---- */
+
+struct agree_case {
+    const char *name;
+    int32_t vocab;
+    float spread; /* of the logits; 0: all alike */
+    bool ties;
+    bool edits;
+    struct sampling how;
+};
+
+#define DRAWN  .repetition = 1.0f, .temperature = 0.9f, .seed = 77
+#define SECOND .repetition = 1.3f, .presence = 0.4f, .frequency = 0.2f, .seed = 78
+
+static const struct agree_case agree_cases[] = {
+    {"drawn", 1000, 9, false, false, {DRAWN, .top_p = 1, .n_logprobs = 0}},
+    {"top_k", 1003, 9, false, false, {DRAWN, .top_p = 1, .top_k = 40, .n_logprobs = 5}},
+    {"top_p", 4096, 6, true, false, {DRAWN, .top_p = 0.9f, .n_logprobs = LOGPROBS_MAX}},
+    {"all limits", 5001, 3, true, true, {DRAWN, .top_p = 0.8f, .top_k = 700, .min_p = 0.01f}},
+    {"edits, greedy", 1000, 9, true, true, {SECOND, .top_p = 1, .n_logprobs = 3}},
+    {"edits, drawn", 999, 9, false, true, {SECOND, .temperature = 2, .top_p = 0.7f}},
+    {"all alike", 7000, 0, false, false, {DRAWN, .top_p = 0.6f, .top_k = 5000, .n_logprobs = 7}},
+    {"a tie beyond all bins", 6000, 90, true, false, {DRAWN, .top_p = 1, .top_k = 5900}},
+    {"many blocks", 40004, 4, true, true, {DRAWN, .top_p = 0.99f, .n_logprobs = 20}},
+    {"many blocks, ragged", 20001, 9, false, false, {SECOND, .top_p = 1, .n_logprobs = -1}},
+};
+
+static void agree_case(const struct agree_case *c)
+{
+    enum { PICKS = 3 };
+    struct rig rig = rig_open(2);
+    struct ops *cpu = NULL;
+    char err[256];
+    const struct ops_options opt = {.backend = "cpu", .threads = 1};
+    assert_int_equal(ops_open(&cpu, &opt, err, sizeof(err)), OK);
+    size_t row = (size_t)c->vocab;
+    float *x = random_floats(PICKS * row, row);
+    for (size_t i = 0; i < PICKS * row; i++)
+        x[i] = c->ties ? rintf(x[i] * c->spread * 4.0f) / 4.0f : x[i] * c->spread;
+    uint32_t *allowed = calloc(row / 32 + 1, sizeof(*allowed));
+    assert_non_null(allowed);
+    for (size_t i = 0; i <= row / 32; i++)
+        allowed[i] = (uint32_t)random_bits(&(uint64_t){i + 1});
+    /* Tokens more than once, and not of this vocabulary. */
+    const struct token_bias bias[] = {{5, 1.25f}, {7, -3}, {5, 0.5f}, {c->vocab, 9}, {9, 2}};
+    const struct token_count seen[] = {{7, 2, true}, {11, 0, true}, {400, 3, false}};
+    const int32_t banned[] = {12, 400, 12, -1};
+    struct pick picks[PICKS];
+    struct picked want[PICKS] = {0};
+    struct picked got[PICKS] = {0};
+    for (int i = 0; i < PICKS; i++) {
+        picks[i] = (struct pick){.how = c->how, .position = (uint64_t)i << 33};
+        if (!c->edits)
+            continue;
+        picks[i].allowed = i == 1 ? NULL : allowed;
+        picks[i].how.bias = bias;
+        picks[i].how.n_bias = ARRAY_LEN(bias);
+        picks[i].seen = seen;
+        picks[i].n_seen = ARRAY_LEN(seen);
+        picks[i].banned = banned;
+        picks[i].n_banned = i == 2 ? 0 : ARRAY_LEN(banned);
+    }
+    cpu->picks(cpu, want, picks, PICKS, c->vocab);
+    cpu->sample(cpu, x);
+    assert_int_equal(cpu->step_wait(cpu), OK);
+    float *dl = rig_put(&rig, x, PICKS * row * sizeof(*x));
+    rig.o->picks(rig.o, got, picks, PICKS, c->vocab);
+    rig_begin(&rig);
+    rig.o->sample(rig.o, dl);
+    rig_end(&rig);
+    for (int i = 0; i < PICKS; i++) {
+        if (got[i].token != want[i].token)
+            fail_msg("%s %d: token %d, expected %d", c->name, i, got[i].token, want[i].token);
+        assert_memory_equal(&got[i].logprob, &want[i].logprob, sizeof(float));
+        size_t n = (size_t)want[i].n_top;
+        assert_int_equal(got[i].n_top, want[i].n_top);
+        assert_memory_equal(got[i].top_token, want[i].top_token, n * sizeof(int32_t));
+        assert_memory_equal(got[i].top_logprob, want[i].top_logprob, n * sizeof(float));
+    }
+    float *after = rig_take(&rig, dl, PICKS * row * sizeof(*x));
+    assert_memory_equal(after, x, PICKS * row * sizeof(*x));
+    free(after);
+    free(allowed);
+    free(x);
+    cpu->close(cpu);
+    rig_close(&rig);
+}
+
+static void test_agree(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(agree_cases); i++)
+        agree_case(&agree_cases[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -588,6 +686,7 @@ int main(void)
         cmocka_unit_test(test_given),        cmocka_unit_test(test_logprobs),
         cmocka_unit_test(test_not_finite),   cmocka_unit_test(test_limits),
         cmocka_unit_test(test_distribution), cmocka_unit_test(test_company),
+        cmocka_unit_test(test_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,7 +115,7 @@ if(cmocka_FOUND AND NOT cuda)
   simt_case(cuda_graphs_eager cuda_graphs SIMT_EAGER=1 SIMT_SM=90)
   # What the race detector gets: slow there, so each kernel once.
   set_tests_properties(simt_test ops_simt ops_simt_wgmma PROPERTIES LABELS "simt;race")
-  set_tests_properties(attention_simt PROPERTIES LABELS "simt;long race")
+  set_tests_properties(attention_simt sampling_simt PROPERTIES LABELS "simt;long race")
   simt_case(forward_simt_sm90 forward_simt SIMT_SM=90 SIMT_SEED=3)
   set_tests_properties(forward_simt_sm90 PROPERTIES LABELS "simt;shuffled")
 endif()
