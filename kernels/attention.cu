@@ -6,6 +6,7 @@
  * function of the row's position alone: the same bits in any batch and for any chunking of
  * the prompt. */
 #include "kernels/attention.cuh"
+#include "kernels/half.h"
 
 enum { ROPE_THREADS = WARP, ATTENTION_THREADS = 128, ATTENTION_CHUNK = 256, HEAD_DIM_MAX = 256 };
 
@@ -37,12 +38,34 @@ static __device__ void norm_head(float *v, const struct head_shape &shape, const
     __syncwarp();
 }
 
-static __device__ void keep(const float *v, size_t at, int dim, enum number kind, int8_t *q,
-                            float *scale, float *f)
+/* Keys or values of a layer. */
+struct kept {
+    enum number kind;
+    int8_t *q;
+    float *scale;
+    float *f;
+    uint16_t *h;
+};
+
+static __device__ inline struct kept keys_of(const struct kv_layer &kv)
 {
-    if (kind == NUM_F32) {
-        for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS)
-            f[at * (size_t)dim + (size_t)i] = v[i];
+    return {kv.kind, kv.key_q, kv.key_scale, kv.key_f, kv.key_h};
+}
+
+static __device__ inline struct kept values_of(const struct kv_layer &kv)
+{
+    return {kv.kind, kv.value_q, kv.value_scale, kv.value_f, kv.value_h};
+}
+
+static __device__ void keep(const struct kept &to, const float *v, size_t at, int dim)
+{
+    if (to.kind != NUM_Q8) {
+        for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS) {
+            if (to.kind == NUM_F16)
+                to.h[at * (size_t)dim + (size_t)i] = half_of_float(v[i]);
+            else
+                to.f[at * (size_t)dim + (size_t)i] = v[i];
+        }
         return;
     }
     float most = 0.0f;
@@ -51,9 +74,9 @@ static __device__ void keep(const float *v, size_t at, int dim, enum number kind
     most = warp_max(most);
     float inverse = inverse_scale(most);
     for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS)
-        q[at * (size_t)dim + (size_t)i] = quantize(v[i], inverse);
+        to.q[at * (size_t)dim + (size_t)i] = quantize(v[i], inverse);
     if (threadIdx.x == 0)
-        scale[at] = stored_scale(most);
+        to.scale[at] = stored_scale(most);
 }
 
 /* blockIdx.y counts the heads of a row of qkv: queries, keys, values. */
@@ -77,12 +100,9 @@ static __global__ void rope_store_kernel(float *qkv, struct places p)
         rotate(v, p.shape, position);
     if (key_head < 0)
         return;
-    if (value_head < 0)
-        keep(v, slot(p, p.step.row_seq[row], position, key_head), dim, p.kv.kind, p.kv.key_q,
-             p.kv.key_scale, p.kv.key_f);
-    else
-        keep(v, slot(p, p.step.row_seq[row], position, value_head), dim, p.kv.kind, p.kv.value_q,
-             p.kv.value_scale, p.kv.value_f);
+    int kv_head = value_head < 0 ? key_head : value_head;
+    keep(value_head < 0 ? keys_of(p.kv) : values_of(p.kv), v,
+         slot(p, p.step.row_seq[row], position, kv_head), dim);
 }
 
 struct attention_shared {
@@ -92,25 +112,29 @@ struct attention_shared {
     float part[WARP];
 };
 
+/* Without the scale. */
+static __device__ inline float kept_at(const struct kept &from, size_t index)
+{
+    return from.kind == NUM_F32   ? from.f[index]
+           : from.kind == NUM_F16 ? float_of_half(from.h[index])
+                                  : (float)from.q[index];
+}
+
 static __device__ float score(const struct places &p, const float *query, size_t at)
 {
+    const struct kept keys = keys_of(p.kv);
     int dim = p.shape.head_dim;
     float sum = 0.0f;
-    if (p.kv.kind == NUM_F32) {
-        for (int i = 0; i < dim; i++)
-            sum = fmaf(query[i], p.kv.key_f[at * (size_t)dim + (size_t)i], sum);
-        return sum;
-    }
     for (int i = 0; i < dim; i++)
-        sum = fmaf(query[i], (float)p.kv.key_q[at * (size_t)dim + (size_t)i], sum);
-    return sum * p.kv.key_scale[at];
+        sum = fmaf(query[i], kept_at(keys, at * (size_t)dim + (size_t)i), sum);
+    return keys.kind == NUM_Q8 ? sum * keys.scale[at] : sum;
 }
 
 static __device__ inline float value_at(const struct places &p, size_t at, int i)
 {
-    size_t index = at * (size_t)p.shape.head_dim + (size_t)i;
-    return p.kv.kind == NUM_F32 ? p.kv.value_f[index]
-                                : (float)p.kv.value_q[index] * p.kv.value_scale[at];
+    const struct kept values = values_of(p.kv);
+    float v = kept_at(values, at * (size_t)p.shape.head_dim + (size_t)i);
+    return values.kind == NUM_Q8 ? v * values.scale[at] : v;
 }
 
 /* Scores of the chunk's positions begin .. n - 1 into sm.weight; returns this thread's largest. */

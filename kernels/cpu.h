@@ -13,14 +13,14 @@ struct cpu {
     struct cpu_memory memory;
     struct pool *pool;
     const struct cpu_kernels *kern;
-    char *scratch;           /* [threads][scratch_each], 64-byte aligned */
-    size_t scratch_each;     /* grows at first use of a larger shape, never afterwards */
+    char *scratch;       /* [threads][scratch_each], 64-byte aligned */
+    size_t scratch_each; /* grows at first use of a larger shape, never afterwards */
+    char *common;        /* of a step, likewise */
+    size_t common_bytes;
     const struct pick *pick; /* [n_picks] what the step's sample() draws, */
     struct picked *out;      /* [n_picks] and where to */
     int32_t n_picks;
     int32_t vocab;
-    char *common; /* of a step, likewise */
-    size_t common_bytes;
     int32_t *drawn; /* [drawn_cap] tokens of the last sample(), for embed() */
     int32_t n_drawn;
     int32_t drawn_cap;

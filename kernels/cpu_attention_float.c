@@ -1,4 +1,5 @@
-/* A chunk of float keys and values: gathered a span at a time for all pairs of the pass. */
+/* A chunk of float keys and values, or of halves: gathered a span at a time, as floats, for all
+ * pairs of the pass. */
 
 #include "kernels/cpu_attention.h"
 
@@ -13,12 +14,19 @@ void attend_float_query(const struct attention_job *job, const struct attention_
 }
 
 /* Keys or values of tokens first .. first + n - 1. */
-static void gather_span(const struct attention_job *job, const struct pass *p, const float *from,
+static void gather_span(const struct attention_job *job, const struct pass *p, bool keys,
                         int32_t first, int32_t n, const struct attention_room *room)
 {
+    const struct kv_layer *kv = job->kv;
+    const uint16_t *half = keys ? kv->key_h : kv->value_h;
+    const float *plain = keys ? kv->key_f : kv->value_f;
     for (int32_t t = 0; t < n; t++) {
         float *to = room->span + (size_t)t * job->padded;
-        memcpy(to, from + place_of(job, p, first + t) * job->dim, job->dim * sizeof(*to));
+        size_t at = place_of(job, p, first + t) * job->dim;
+        if (kv->kind == NUM_F16)
+            job->cpu->kern->widen_half(to, half + at, job->dim);
+        else
+            memcpy(to, plain + at, job->dim * sizeof(*to));
         memset(to + job->dim, 0, (job->padded - job->dim) * sizeof(*to));
     }
 }
@@ -28,7 +36,7 @@ static void score_pairs(const struct attention_job *job, const struct pass *p,
 {
     for (int32_t at = c->skip; at < c->n; at += SPAN) {
         int32_t span = min32(c->n - at, SPAN);
-        gather_span(job, p, job->kv->key_f, c->first + at, span, room);
+        gather_span(job, p, true, c->first + at, span, room);
         for (int32_t i = 0; i < n_pairs(p); i++) {
             float *score = room->score + (size_t)i * CHUNK + at;
             job->cpu->kern->dots(score, room->query + (size_t)i * job->padded, room->span,
@@ -45,7 +53,7 @@ static void weigh_pairs(const struct attention_job *job, const struct pass *p,
     memset(room->part, 0, (size_t)n_pairs(p) * job->padded * sizeof(float));
     for (int32_t at = c->skip; at < c->n; at += SPAN) {
         int32_t span = min32(c->n - at, SPAN);
-        gather_span(job, p, job->kv->value_f, c->first + at, span, room);
+        gather_span(job, p, false, c->first + at, span, room);
         for (int32_t i = 0; i < n_pairs(p); i++) {
             struct range seen = seen_by(job, p, i, c->first);
             int32_t begin = seen.begin > at ? seen.begin - at : 0;

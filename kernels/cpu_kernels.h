@@ -99,6 +99,8 @@ struct cpu_kernels {
     void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
     /* dst = (float)src */
     void (*widen)(float *dst, const int8_t *src, size_t n);
+    /* dst = the halves of src (half.h), which is exact */
+    void (*widen_half)(float *dst, const uint16_t *src, size_t n);
     /* s[t] = q . k[t]; dim is a multiple of LANES. */
     void (*dots)(float *s, const float *q, const float *k, size_t n, size_t dim);
     /* y += p[t] * v[t] for t in order; dim is a multiple of LANES. */

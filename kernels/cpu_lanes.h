@@ -2,7 +2,7 @@
 #define KERNELS_CPU_LANES_H
 
 #include "kernels/cpu_kernels.h"
-#include "kernels/exp.h"
+#include "kernels/half.h"
 
 #include <string.h>
 
@@ -151,6 +151,12 @@ LANES_FN void widen_lanes(float *dst, const int8_t *src, size_t n)
         dst[i] = (float)src[i];
 }
 
+LANES_FN void widen_half_lanes(float *dst, const uint16_t *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dst[i] = float_of_half(src[i]);
+}
+
 LANES_FN void dots_lanes(float *s, const float *q, const float *k, size_t n, size_t dim)
 {
     for (size_t t = 0; t < n; t++) {
@@ -221,6 +227,10 @@ LANES_FN float exp_sum_lanes(float *x, float max, size_t n)
     {                                                                                              \
         widen_lanes(dst, src, n);                                                                  \
     }                                                                                              \
+    target static void widen_half(float *dst, const uint16_t *src, size_t n)                       \
+    {                                                                                              \
+        widen_half_lanes(dst, src, n);                                                             \
+    }                                                                                              \
     target static float exp_sum(float *x, float most, size_t n)                                    \
     {                                                                                              \
         return exp_sum_lanes(x, most, n);                                                          \
@@ -232,8 +242,8 @@ LANES_FN float exp_sum_lanes(float *x, float max, size_t n)
     {                                                                                              \
         .name = label, .q8_tile = q8_tile, .wide = (many), .q8_put = q8_put,                       \
         .float_tile = float_tile, .q8_sum = q8_sum, .square_sum = square_sum,                      \
-        .quantize = quantize, .silu_mul = silu_mul, .widen = widen, .dots = dots, .weigh = weigh,  \
-        .max = max, .exp_sum = exp_sum, .attend = (loops),                                         \
+        .quantize = quantize, .silu_mul = silu_mul, .widen = widen, .widen_half = widen_half,      \
+        .dots = dots, .weigh = weigh, .max = max, .exp_sum = exp_sum, .attend = (loops),           \
     }
 
 #endif

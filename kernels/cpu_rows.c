@@ -2,6 +2,7 @@
  * and rope_store. A task is a run of rows. */
 
 #include "kernels/cpu.h"
+#include "kernels/half.h"
 
 #include <math.h>
 #include <string.h>
@@ -211,6 +212,11 @@ static void store(const struct rope_job *job, size_t place, const float *key, co
         const struct cpu_kernels *kern = job->cpu->kern;
         kern->quantize(kv->key_q + place * dim, &kv->key_scale[place], key, dim);
         kern->quantize(kv->value_q + place * dim, &kv->value_scale[place], value, dim);
+    } else if (kv->kind == NUM_F16) {
+        for (size_t i = 0; i < dim; i++) {
+            kv->key_h[place * dim + i] = half_of_float(key[i]);
+            kv->value_h[place * dim + i] = half_of_float(value[i]);
+        }
     } else {
         memcpy(kv->key_f + place * dim, key, dim * sizeof(*key));
         memcpy(kv->value_f + place * dim, value, dim * sizeof(*value));

@@ -16,19 +16,19 @@ extern "C" {
  * Compute calls return nothing. The first failure of a step is kept inside the backend, the
  * calls after it do nothing, and step_wait() reports it; so the forward pass is a straight line.
  *
- * Batch invariance is part of the contract of every operation: what is computed
- * for a row depends on that row (and, in attention, on the keys and values it
- * sees), never on the number of rows, the thread count or the chunking.
+ * Batch invariance is part of the contract of every operation: what is computed for a row depends
+ * on that row (and, in attention, on the keys and values it sees), never on the number of rows,
+ * the thread count or the chunking.
  *
- * All pointers below are backend memory from alloc(), except where it says
- * "host". One thread at a time. */
+ * Pointers are backend memory from alloc(), except where it says "host". One thread at a time. */
 
 enum number {
     NUM_Q8,  /* int8 and a float scale: value = q * scale */
     NUM_F32, /* plain; the CUDA backend may round it to 16 bit inside a product */
+    NUM_F16, /* of keys and values alone: rounded to nearest even, at most 65504 (half.h) */
 };
 
-/* Activations [rows][dim]. kind says which members hold the values. */
+/* Activations [rows][dim]. */
 struct act {
     enum number kind;
     int8_t *q;    /* NUM_Q8: [rows][dim], scale = absmax / 127, round to nearest even */
@@ -48,8 +48,8 @@ struct weight {
     int32_t k;
 };
 
-/* One layer of the paged cache: [blocks][kv_heads][block_tokens][head_dim], and
- * for NUM_Q8 scales [blocks][kv_heads][block_tokens] (per token and head). */
+/* One layer of the paged cache: [blocks][kv_heads][block_tokens][head_dim], and for NUM_Q8 scales
+ * [blocks][kv_heads][block_tokens] (per token and head). */
 struct kv_layer {
     enum number kind;
     int8_t *key_q;
@@ -58,6 +58,8 @@ struct kv_layer {
     float *value_scale;
     float *key_f;
     float *value_f;
+    uint16_t *key_h;
+    uint16_t *value_h;
 };
 
 struct ops {
@@ -95,8 +97,7 @@ struct ops {
      * sample() drew for pick ~id of the step before, read on the device. */
     void (*embed)(struct ops *o, float *x, const struct weight *table, const int32_t *ids,
                   int32_t rows);
-    /* y = x / sqrt(mean(x^2) + eps) * gain, written as y->kind. (RMSNorm, Zhang and
-     * Sennrich 2019.) */
+    /* RMSNorm: y = x / sqrt(mean(x^2) + eps) * gain, written as y->kind. */
     void (*norm)(struct ops *o, const struct act *y, const float *x, const float *gain, float eps,
                  int32_t rows, int32_t dim);
     /* y [rows][n] = x W^T + bias, or y += with accumulate. W8A8: exact int32 sums, then
@@ -107,8 +108,7 @@ struct ops {
      * norms and rotates k, stores k and v in their blocks. */
     void (*rope_store)(struct ops *o, float *qkv, const struct kv_layer *kv,
                        const struct step_view *step, const struct head_shape *shape);
-    /* y [rows][n_heads * head_dim]: causal attention within the window; keys and values
-     * are read back as stored, in chunks fixed in absolute positions. */
+    /* y [rows][n_heads * head_dim]: causal, within the window; keys and values as stored. */
     void (*attention)(struct ops *o, float *y, const float *qkv, const struct kv_layer *kv,
                       const struct step_view *step, const struct head_shape *shape);
     /* y = x, written as y->kind. */

@@ -57,8 +57,9 @@ static void shape_layer(struct llama_layer *y, const struct llama *l, enum numbe
     y->kv.kind = l->kv_kind;
 }
 
-enum status llama_init(struct llama *l, const struct config *c, bool weights_f32, bool kv_f32)
+enum status llama_init(struct llama *l, const struct config *c, bool weights_f32, enum model_kv kv)
 {
+    static const enum number kinds[] = {[KV_Q8] = NUM_Q8, [KV_F32] = NUM_F32, [KV_F16] = NUM_F16};
     const struct model_info *f = &c->info;
     enum number kind = weights_f32 ? NUM_F32 : NUM_Q8;
     *l = (struct llama){.config = *c};
@@ -66,7 +67,7 @@ enum status llama_init(struct llama *l, const struct config *c, bool weights_f32
     if (!l->layer)
         return E_NOMEM;
     l->act_kind = kind;
-    l->kv_kind = kv_f32 ? NUM_F32 : NUM_Q8;
+    l->kv_kind = kinds[kv];
     l->q_dim = f->n_heads * f->head_dim;
     l->qkv_dim = l->q_dim + 2 * f->n_kv_heads * f->head_dim;
     /* The head decides between neighbours, so its input stays unrounded. */
@@ -355,8 +356,12 @@ size_t llama_kv_token_bytes(const struct llama *l)
 {
     const struct model_info *f = &l->config.info;
     size_t head = (size_t)f->head_dim;
-    size_t one = l->kv_kind == NUM_F32 ? head * sizeof(float) : head + sizeof(float);
-    return 2 * one * (size_t)f->n_layers * (size_t)f->n_kv_heads;
+    const size_t one[] = {
+        [NUM_Q8] = head + sizeof(float),
+        [NUM_F32] = head * sizeof(float),
+        [NUM_F16] = head * sizeof(uint16_t),
+    };
+    return 2 * one[l->kv_kind] * (size_t)f->n_layers * (size_t)f->n_kv_heads;
 }
 
 void llama_take_kv(struct llama *l, struct memory *mem, int32_t n_blocks)
@@ -370,6 +375,11 @@ void llama_take_kv(struct llama *l, struct memory *mem, int32_t n_blocks)
         if (kv->kind == NUM_F32) {
             kv->key_f = memory_take(mem, blocks, values, sizeof(float));
             kv->value_f = memory_take(mem, blocks, values, sizeof(float));
+            continue;
+        }
+        if (kv->kind == NUM_F16) {
+            kv->key_h = memory_take(mem, blocks, values, sizeof(uint16_t));
+            kv->value_h = memory_take(mem, blocks, values, sizeof(uint16_t));
             continue;
         }
         kv->key_q = memory_take(mem, blocks, values, sizeof(int8_t));

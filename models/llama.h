@@ -54,7 +54,7 @@ struct llama {
 
 /* Shapes of all weights; takes no backend memory. E_NOMEM. */
 enum status llama_init(struct llama *l, const struct config *c, bool weights_f32,
-                       bool kv_f32) MUST_CHECK;
+                       enum model_kv kv) MUST_CHECK;
 void llama_free(struct llama *l); /* host memory only; zeroed is fine */
 
 /* Finds and checks every tensor of the model, one item each, and fills in the counts of

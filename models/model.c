@@ -340,7 +340,7 @@ static enum status prepare(struct model *m, const struct model_options *opt,
     if (opt->context_max)
         config.info.context_max = opt->context_max;
     config.info.block_tokens = BLOCK_TOKENS;
-    if (llama_init(&m->llama, &config, opt->weights_f32, opt->kv_f32))
+    if (llama_init(&m->llama, &config, opt->weights_f32, opt->kv))
         return complain(c, E_NOMEM, "no memory");
     m->llama.config.info.kv_bytes_per_token = llama_kv_token_bytes(&m->llama);
     m->rows_max = opt->step_rows_max;

@@ -20,6 +20,9 @@ enum model_acts {
     ACTS_FLOAT, /* never int8 */
 };
 
+/* How keys and values are kept. */
+enum model_kv { KV_Q8, KV_F32, KV_F16 };
+
 struct model_options {
     const char *path;      /* directory: config.json, *.safetensors; or a GGUF file */
     int32_t step_rows_max; /* most token rows one step may carry */
@@ -28,7 +31,7 @@ struct model_options {
     size_t kv_bytes;       /* 0: chosen from what is free; see model.c */
     size_t memory_max;     /* all it may take of the backend's memory; 0: what is free */
     bool weights_f32;      /* keep weights and activations in f32 (cpu: the reference path) */
-    bool kv_f32;           /* keep keys and values in f32 instead of int8 */
+    enum model_kv kv;
     enum model_acts acts;
     model_progress_fn progress; /* NULL: none */
     void *progress_arg;

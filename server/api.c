@@ -256,7 +256,7 @@ static void on_metrics(struct call *k)
     struct buf body = {0};
     struct metrics_view view = {
         .n_models = r->n,
-        .kv_numbers = a->options->kv == NUMBERS_F32 ? "f32" : "q8",
+        .kv_numbers = options_kv(a->options),
         .backend = r->model[0].sched ? r->model[0].backend : options_backend(a->options),
         .prefix_cache = !a->options->no_prefix_cache,
         .draining = a->health == HEALTH_LEAVING,

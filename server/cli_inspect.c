@@ -50,7 +50,12 @@ static void print_shape(const struct model_info *info)
 static double kv_bytes_per_token(const struct model_info *info, int32_t kv)
 {
     double heads = 2.0 * info->n_layers * info->n_kv_heads;
-    return heads * (kv == NUMBERS_F32 ? 4.0 * info->head_dim : info->head_dim + 4.0);
+    const double head[] = {
+        [NUMBERS_Q8] = info->head_dim + 4.0,
+        [NUMBERS_F32] = info->head_dim * 4.0,
+        [NUMBERS_F16] = info->head_dim * 2.0,
+    };
+    return heads * head[kv];
 }
 
 static void print_fit(const struct options *o, const struct model_info *info,
@@ -63,8 +68,7 @@ static void print_fit(const struct options *o, const struct model_info *info,
     if (o->kv_bytes)
         room = (double)o->kv_bytes;
     bytes_text(text, (uint64_t)per_token);
-    (void)printf("%-16s %s per token (%s)\n", "keys and values", text,
-                 o->kv == NUMBERS_F32 ? "f32" : "q8");
+    (void)printf("%-16s %s per token (%s)\n", "keys and values", text, options_kv(o));
     line("backend", has->backend);
     bytes_text(text, has->bytes_total);
     line("memory", text);

@@ -624,6 +624,12 @@ void options_help(FILE *to, enum command about)
                       "FIRSTLIGHT_MAX_SEQS.\nThe command line wins.\n");
 }
 
+const char *options_kv(const struct options *o)
+{
+    static const char *const names[] = {"q8", "f32", "f16"};
+    return names[o->kv];
+}
+
 const char *options_backend(const struct options *o)
 {
     static const char *const names[] = {

@@ -23,7 +23,7 @@ enum { SERVED_NAMES_MAX = 8, SERVED_NAME_BYTES_MAX = 128, OPTION_ERROR_MAX = 256
 
 /* Indices of the choices, in the order of the table. */
 enum backend_choice { BACKEND_AUTO, BACKEND_CPU, BACKEND_CUDA };
-enum number_choice { NUMBERS_Q8, NUMBERS_F32 };
+enum number_choice { NUMBERS_Q8, NUMBERS_F32, NUMBERS_F16 }; /* of kv: as enum model_kv */
 enum acts_choice { ACTIVATIONS_AUTO, ACTIVATIONS_Q8, ACTIVATIONS_F32 }; /* as enum model_acts */
 enum log_choice { LOG_FORM_TEXT, LOG_FORM_JSON };
 enum access_choice { ACCESS_OFF, ACCESS_LOGFMT, ACCESS_JSON };
@@ -132,5 +132,6 @@ bool options_name_is_sane(const char *name, size_t n);
 
 /* "auto", "cpu", "cuda". */
 const char *options_backend(const struct options *o);
+const char *options_kv(const struct options *o); /* "q8", "f32", "f16" */
 
 #endif

@@ -25,7 +25,7 @@ static const struct option_row model_rows[] = {
      "numbers of weights and activations"},
     {"activations", AT(activations), OPT_CHOICE, IN_ALL | IN_CONVERT, 0, 0, "auto", "auto|q8|f32",
      "what enters products with q8 weights; auto: q8 but where a probe finds it too coarse"},
-    {"kv", AT(kv), OPT_CHOICE, IN_ALL, 0, 0, "q8", "q8|f32", "numbers of keys and values"},
+    {"kv", AT(kv), OPT_CHOICE, IN_ALL, 0, 0, "q8", "q8|f32|f16", "numbers of keys and values"},
     {"kv-bytes", AT(kv_bytes), OPT_SIZE, IN_ALL, 0, 16 * TIB, "0", NULL,
      "memory for keys and values, 0: chosen from what is free"},
 };

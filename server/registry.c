@@ -277,7 +277,7 @@ struct model_options served_options(const struct served *m, const struct options
         .kv_bytes = m->share.kv_bytes,
         .memory_max = m->share.memory_max,
         .weights_f32 = o->weights == NUMBERS_F32,
-        .kv_f32 = o->kv == NUMBERS_F32,
+        .kv = (enum model_kv)o->kv,
         .acts = (enum model_acts)o->activations,
     };
 }

@@ -1,4 +1,5 @@
 #include "kernels/cpu.h"
+#include "kernels/half.h"
 #include "tests/ops_rig.h"
 
 /* Aim: rope_store puts rotated keys and values where the block table says, and
@@ -49,6 +50,11 @@ static const struct attention_case attention_cases[] = {
     {2, 2, 16, 16, NUM_F32, 1, {50}, .window = 1000},
     {2, 1, 16, 16, NUM_Q8, 1, {1300}, .window = 0},
     {2, 2, 16, 16, NUM_F32, 1, {1100}, .window = 700},
+    {2, 1, 10, 8, NUM_F16, 2, {9, 33}, .window = 0},
+    {8, 1, 64, 16, NUM_F16, 3, {70, 1, 2}, .window = 0},
+    {4, 2, 80, 16, NUM_F16, 2, {33, 5}, .window = 0, .normed = true},
+    {4, 4, 96, 16, NUM_F16, 2, {16, 65}, .window = 20},
+    {6, 2, 128, 32, NUM_F16, 3, {300, 65, 1}, .window = 0},
 };
 
 static float score_scale(const struct attention_case *c)
@@ -126,6 +132,13 @@ static struct kv_layer cache_put(struct rig *rig, const struct scene *s)
         kv.value_q = rig_put(rig, NULL, s->cache);
         kv.key_scale = rig_put(rig, poison, scales * sizeof(float));
         kv.value_scale = rig_put(rig, poison, scales * sizeof(float));
+    } else if (kv.kind == NUM_F16) {
+        uint16_t *halves = malloc(s->cache * sizeof(*halves));
+        assert_non_null(halves);
+        memset(halves, 0xff, s->cache * sizeof(*halves)); /* NaN */
+        kv.key_h = rig_put(rig, halves, s->cache * sizeof(*halves));
+        kv.value_h = rig_put(rig, halves, s->cache * sizeof(*halves));
+        free(halves);
     } else {
         kv.key_f = rig_put(rig, poison, s->cache * sizeof(float));
         kv.value_f = rig_put(rig, poison, s->cache * sizeof(float));
@@ -142,6 +155,8 @@ static void cache_release(struct rig *rig, const struct kv_layer *kv)
     rig->o->release(rig->o, kv->value_scale);
     rig->o->release(rig->o, kv->key_f);
     rig->o->release(rig->o, kv->value_f);
+    rig->o->release(rig->o, kv->key_h);
+    rig->o->release(rig->o, kv->value_h);
 }
 
 /* One step: of each sequence i the tokens from[i] .. to[i] - 1. Gives the rotated
@@ -252,6 +267,16 @@ static float *cache_read(struct rig *rig, const struct scene *s, const struct kv
         rig->o->download(rig->o, x, keys ? kv->key_f : kv->value_f, s->cache * sizeof(*x));
         return x;
     }
+    if (kv->kind == NUM_F16) {
+        uint16_t *halves = malloc(s->cache * sizeof(*halves));
+        assert_non_null(halves);
+        rig->o->download(rig->o, halves, keys ? kv->key_h : kv->value_h,
+                         s->cache * sizeof(*halves));
+        for (size_t i = 0; i < s->cache; i++)
+            x[i] = float_of_half(halves[i]);
+        free(halves);
+        return x;
+    }
     int8_t *q = malloc(s->cache);
     float *scale = malloc(s->cache / dim * sizeof(*scale));
     assert_true(q && scale);
@@ -295,6 +320,8 @@ static void check_stored(const struct scene *s, const float *keys, const float *
                 size_t place = place_of(s, seq, h, t);
                 /* Magnitudes reach 8 * sqrt(2): half a step of the quantization. */
                 double step = c->kind == NUM_Q8 ? 12.0 / 127.0 / 2.0 : 0.0;
+                /* Between 8 and 16 a half has units of 1 / 128. */
+                step = c->kind == NUM_F16 ? 1.0 / 256.0 : step;
                 for (int32_t i = 0; i < c->head_dim; i++) {
                     assert_near((double)keys[place + (size_t)i], rotated(s, key, true, i, t),
                                 step + 2e-5, "key", place + (size_t)i);
@@ -442,8 +469,34 @@ static void test_attention(void **state)
         scene_test(&attention_cases[i], 1 + (int32_t)i % 3);
 }
 
+/* Every half is itself again; what lies between two goes to the nearer, of two as near to the
+ * even one; beyond the largest there is none. */
+static void test_halves(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7c00; h++) {
+        float low = float_of_half((uint16_t)h);
+        float high = h + 1 < 0x7c00 ? float_of_half((uint16_t)(h + 1)) : 65536.0f;
+        float middle = (low + high) / 2.0f;
+        uint32_t even = h % 2 == 0 ? h : h + 1;
+        uint32_t above = h + 1 < 0x7c00 ? h + 1 : h;
+        assert_int_equal(half_of_float(low), h);
+        assert_int_equal(half_of_float(-low), h | 0x8000);
+        assert_int_equal(half_of_float(nextafterf(middle, 0.0f)), h);
+        assert_int_equal(half_of_float(middle), even < 0x7c00 ? even : h);
+        assert_int_equal(half_of_float(nextafterf(middle, INFINITY)), above);
+    }
+    assert_int_equal(half_of_float(INFINITY), 0x7bff);
+    assert_int_equal(half_of_float(-1e38f), 0xfbff);
+    assert_true(!!isnan(float_of_half(half_of_float(NAN))));
+    assert_true(isinf(float_of_half(0x7c00)) && isinf(float_of_half(0xfc00)));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_attention)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_attention),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -129,7 +129,7 @@ static void place_open(struct place *p, const char *dir, const struct company *c
         .step_seqs_max = c->seqs,
         .kv_bytes = (size_t)c->contexts * CONTEXT * 2 * sizeof(float) * (size_t)info.n_layers *
                     (size_t)(info.n_kv_heads * info.head_dim),
-        .kv_f32 = c->kv_f32,
+        .kv = c->kv_f32 ? KV_F32 : KV_Q8,
     };
     if (!c->kv_f32)
         how.kv_bytes = (size_t)c->contexts * CONTEXT * (size_t)info.kv_bytes_per_token;

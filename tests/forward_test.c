@@ -337,8 +337,8 @@ static void one_form(size_t at, const struct form *form, const int32_t *ids)
     reference_run(r, ids, CONTEXT);
     double largest = largest_logit(r);
     for (int f32 = 1; f32 >= 0; f32--) {
-        struct rig *rig =
-            rig_open(&(struct setup){.path = dir, .threads = 2, .f32 = f32, .kv_f32 = f32});
+        struct rig *rig = rig_open(
+            &(struct setup){.path = dir, .threads = 2, .f32 = f32, .kv = f32 ? KV_F32 : KV_Q8});
         double d = differ(rig, r, ids);
         print_message("%zu %s heads of %d, %s: %g of %g\n", at,
                       form->t.arch ? form->t.arch : "Llama", form->t.head_dim, f32 ? "f32" : "int8",

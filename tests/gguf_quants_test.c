@@ -67,12 +67,12 @@ static void little_is_lost(void **state)
     snprintf(path, sizeof(path), "%s/x.gguf", folder);
     const struct golden g = {.folder = "shakespeare4M-llama3", .quant = "BF16"};
     cJSON *list = greedy_load(&g);
-    struct rig *whole = rig_open(&(struct setup){.path = from, .f32 = true, .kv_f32 = true});
+    struct rig *whole = rig_open(&(struct setup){.path = from, .f32 = true, .kv = KV_F32});
     print_message("type  weights: stored, int8 adds   KL: stored, int8 adds\n");
     for (size_t i = 0; i < ARRAY_LEN(bounds); i++) {
         struct errors e = {.power = 0};
         save_twin(path, from, quant_named(bounds[i].type), &e);
-        struct rig *f32 = rig_open(&(struct setup){.path = path, .f32 = true, .kv_f32 = true});
+        struct rig *f32 = rig_open(&(struct setup){.path = path, .f32 = true, .kv = KV_F32});
         struct rig *int8 = rig_open(&(struct setup){.path = path});
         double lost = divergence_of(whole, f32, list);
         double added = divergence_of(f32, int8, list);

@@ -475,7 +475,7 @@ static void say(const char *name, float *logits)
     char path[128];
     int32_t table[STRIDE];
     struct rig *r =
-        rig_open(&(struct setup){.path = in_folder(path, name), .f32 = true, .kv_f32 = true});
+        rig_open(&(struct setup){.path = in_folder(path, name), .f32 = true, .kv = KV_F32});
     table_up(table, 0);
     feed(r, ids, 0, ARRAY_LEN(ids), ROWS, table, logits);
     rig_close(r);

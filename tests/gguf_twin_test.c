@@ -54,7 +54,7 @@ static void say(const char *path, bool f32, struct model_info *info, float *logi
 {
     int32_t ids[TOKENS];
     int32_t table[STRIDE];
-    struct rig *r = rig_open(&(struct setup){.path = path, .f32 = f32, .kv_f32 = f32});
+    struct rig *r = rig_open(&(struct setup){.path = path, .f32 = f32, .kv = f32 ? KV_F32 : KV_Q8});
     for (int32_t i = 0; i < TOKENS; i++)
         ids[i] = i * 7 % VOCAB;
     table_up(table, 0);

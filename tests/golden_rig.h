@@ -199,7 +199,7 @@ static inline void follow_reference(const struct golden *g)
     char path[512];
     int32_t table[STRIDE];
     struct rig *r = rig_open(
-        &(struct setup){.path = shared(path, sizeof(path), g->model), .f32 = true, .kv_f32 = true});
+        &(struct setup){.path = shared(path, sizeof(path), g->model), .f32 = true, .kv = KV_F32});
     table_up(table, 0);
     cJSON *list = greedy_load(g);
     check_all(r, g, list, table);
@@ -265,7 +265,7 @@ static inline void stay_near(const struct golden *g)
     char path[512];
     struct judged j = {.n = 0};
     shared(path, sizeof(path), g->model);
-    struct rig *ref = rig_open(&(struct setup){.path = path, .f32 = true, .kv_f32 = true});
+    struct rig *ref = rig_open(&(struct setup){.path = path, .f32 = true, .kv = KV_F32});
     struct rig *r = rig_open(&(struct setup){.path = path});
     cJSON *list = greedy_load(g);
     const cJSON *o;

@@ -86,8 +86,8 @@ static void the_demo_answers(void **state)
         return;
     table_up(table, 0);
     for (int f32 = 1; f32 >= 0; f32--) {
-        struct rig *r =
-            rig_open(&(struct setup){.path = REPO_DIR "/models/demo", .f32 = f32, .kv_f32 = f32});
+        struct rig *r = rig_open(&(struct setup){
+            .path = REPO_DIR "/models/demo", .f32 = f32, .kv = f32 ? KV_F32 : KV_Q8});
         int32_t n = 0;
         int32_t same = 0;
         const cJSON *o;

@@ -31,7 +31,7 @@ struct setup {
     int32_t threads;
     int32_t context;
     bool f32;
-    bool kv_f32;
+    enum model_kv kv;
     size_t kv_bytes;
     enum model_acts acts;
 };
@@ -71,7 +71,7 @@ static inline enum status rig_try(struct rig **out, const struct setup *s, char 
                                       .context_max = s->context,
                                       .kv_bytes = s->kv_bytes,
                                       .weights_f32 = s->f32,
-                                      .kv_f32 = s->kv_f32,
+                                      .kv = s->kv,
                                       .acts = s->acts};
     struct rig *r = calloc(1, sizeof(*r));
     assert_non_null(r);

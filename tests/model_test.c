@@ -177,13 +177,13 @@ static void handed_over(struct rig *r, const struct wanted *w)
     }
 }
 
-static void check_tiny(const char *dir, bool f32, bool kv_f32)
+static void check_tiny(const char *dir, bool f32, enum model_kv kv)
 {
     struct wanted *w = calloc(2, sizeof(*w));
     assert_non_null(w);
     for (int32_t threads = 1; threads <= 3; threads++) {
-        struct rig *r = rig_open(
-            &(struct setup){.path = dir, .threads = threads, .f32 = f32, .kv_f32 = kv_f32});
+        struct rig *r =
+            rig_open(&(struct setup){.path = dir, .threads = threads, .f32 = f32, .kv = kv});
         want_alone(r, &w[threads > 1]);
         assert_memory_equal(&w[threads > 1], &w[0], sizeof(*w));
         if (threads < 3) {
@@ -204,9 +204,10 @@ static void same_answer_in_any_company(void **state)
         char dir[64];
         tiny_dir(dir);
         tiny_save_model(dir, &shapes[i]);
-        check_tiny(dir, false, false);
-        check_tiny(dir, true, true);
-        check_tiny(dir, false, true);
+        check_tiny(dir, false, KV_Q8);
+        check_tiny(dir, true, KV_F32);
+        check_tiny(dir, false, KV_F32);
+        check_tiny(dir, false, KV_F16);
         tiny_drop(dir);
     }
 }

@@ -24,12 +24,13 @@ static void test_same_as_opened(void **state)
         size_t contexts; /* kv_bytes as so many; 0: chosen */
         int32_t rows;
         int32_t seqs;
-        bool kv_f32;
+        enum model_kv kv;
     } rows[] = {
-        {"chosen", 0, 64, 32, false},
-        {"one context", 1, 24, 6, false},
-        {"many contexts", 50, 24, 6, false},
-        {"keys and values in f32", 0, 64, 32, true},
+        {"chosen", 0, 64, 32, KV_Q8},
+        {"one context", 1, 24, 6, KV_Q8},
+        {"many contexts", 50, 24, 6, KV_Q8},
+        {"keys and values in f32", 0, 64, 32, KV_F32},
+        {"keys and values in f16", 0, 64, 32, KV_F16},
     };
     const char *dir = *state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -46,7 +47,7 @@ static void test_same_as_opened(void **state)
             .step_rows_max = rows[i].rows,
             .step_seqs_max = rows[i].seqs,
             .kv_bytes = rows[i].contexts * CONTEXT * (size_t)info.kv_bytes_per_token,
-            .kv_f32 = rows[i].kv_f32,
+            .kv = rows[i].kv,
         };
         size_t has = ops->bytes_free(ops);
         assert_int_equal(model_plan(&memory, &info, &how, "cpu", has, err, sizeof(err)), OK);

@@ -3,7 +3,8 @@
 
 Aim: to know that a green run of the emulated kernels means something. A plant replaces one piece
 of text of one file; the kernel is compiled with it, linked with the objects of a build, and run
-through the cases of tests/ops_test.c. A plant whose text is no longer there fails as well.
+through the cases of tests/ops_test.c, or of the kernel's own test. A plant whose text is no longer
+there fails as well.
   tests/plants.py --build build       needs the presets cpu, asan and tsan built
 """
 import argparse
@@ -23,6 +24,10 @@ SANITIZE = {"cpu": [], "asan": ["-fsanitize=address,undefined"], "tsan": ["-fsan
 WRONG = r"FAILED|Failure!"
 RACE = r"data race"
 OVERFLOW = r"heap-buffer-overflow"
+
+# Where a header's plants are compiled in.
+SOURCES = {"pick_select.cuh": "pick.cu", "half.h": "attention.cu",
+           "attention_chunk.cuh": "attention_flash.cu"}
 
 # name, file, what is there, what is planted, kernel of the table or "steps" or "layer" (those of
 # tests/cuda_graphs.c, the layer of tests/cuda_fault.c), preset, what must be reported
@@ -122,10 +127,10 @@ PLANTS = [
     ("the other buffer filled while it is read", "attention_flash.cu",
      "        __syncthreads(); /* the chunk is here, and nobody reads the other */", "",
      "", "cpu", WRONG),
-    ("a window one key too wide", "attention_flash.cu",
+    ("a window one key too wide", "attention_chunk.cuh",
      "behind < p.shape.window", "behind <= p.shape.window",
      "", "cpu", WRONG),
-    ("keys beyond the sequence", "attention_flash.cu",
+    ("keys beyond the sequence", "attention_chunk.cuh",
      "        bool real = first + key < end;\n        size_t from",
      "        bool real = true;\n        size_t from",
      "", "asan", OVERFLOW + "|runtime error|SEGV"),
@@ -162,9 +167,42 @@ PLANTS = [
      "if (r->step != 0)\n        return true;", "steps", "cpu", WRONG),
     ("keys a step behind", "model.c",
      "    o->upload(o, m->device, m->host, n * sizeof(*m->host));\n"
+     "    o->picks(o, m->drawn, m->pick, b->n_picks, l->config.info.vocab);\n"
      "    if (o->step_begin(o, recorded ? &shape : NULL)) {\n        do",
+     "    o->picks(o, m->drawn, m->pick, b->n_picks, l->config.info.vocab);\n"
      "    if (o->step_begin(o, recorded ? &shape : NULL)) {\n"
      "        o->upload(o, m->device, m->host, n * sizeof(*m->host));\n        do", "steps", "cpu", WRONG),
+    ("halves of the wrong dims", "attention_chunk.cuh",
+     "32 * b + lane / 16 * 16", "32 * b",
+     "", "cpu", WRONG),
+    ("halves by truncation", "half.h",
+     "(u - 0x38000000u + 0xfffu + (u >> 13 & 1u)) >> 13", "(u - 0x38000000u) >> 13",
+     "", "cpu", WRONG),
+    ("a limit one token short", "pick_select.cuh",
+     "unsigned n = sm.reached.before;", "unsigned n = sm.reached.before + 1;",
+     "", "cpu", WRONG),
+    ("a tie cut anywhere", "pick_select.cuh",
+     "sm.member[i].place < mine.place;",
+     "(sm.member[i].place ^ 0xffffffffu) < (mine.place ^ 0xffffffffu);",
+     "", "cpu", WRONG),
+    ("a carry lost", "pick_select.cuh",
+     "(unsigned)(mass >> 32) + carry;", "(unsigned)(mass >> 32);",
+     "", "cpu", WRONG),
+    ("bins counted while they are cleared", "pick_select.cuh",
+     "    clear(sm.coarse);\n    __syncthreads();\n    int rest", "    clear(sm.coarse);\n    int rest",
+     "", "cpu", WRONG),
+    ("bins read while they are counted", "pick_select.cuh",
+     "(unsigned)rest);\n    __syncthreads();", "(unsigned)rest);",
+     "", "tsan", RACE),
+    ("draws by place in the batch", "pick.cu",
+     "draw(sm, t.seed, t.position)", "draw(sm, t.seed, blockIdx.y)",
+     "", "cpu", WRONG),
+    ("edits that stay", "pick.cu",
+     "        restore(v, t, row);", "        __syncthreads();",
+     "", "cpu", WRONG),
+    ("a block that does not wait for the others", "pick.cu",
+     "sm.last = arrive_last(&job.arrived[pick], (unsigned)parts);", "sm.last = blockIdx.x == 0;",
+     "", "cpu", WRONG),
     # Nothing planted: nothing may be reported.
     ("control", "graphs.cu", "static bool same", "static bool same", "steps", "cpu", None),
     ("control", "linear_tile.cu", "enum {", "enum {", "tile 64", "cpu", None),
@@ -197,7 +235,8 @@ def cases_for(file, kernel):
         return "cuda_graphs", "cuda_graphs"
     if kernel == "layer":
         return "cuda_fault", "cuda_fault"
-    name = "attention" if file.startswith("attention") else "ops"
+    names = {"attention": "attention", "pick": "sampling"}
+    name = next((n for start, n in names.items() if file.startswith(start)), "ops")
     return f"{name}_simt", f"{name}_test"
 
 
@@ -210,14 +249,14 @@ def plant(row, build):
         text = (ROOT / floor / file).read_text()
         if text.count(old) != 1:
             return f"its text stands {text.count(old)} times in {file}"
-        wanted = ["rows.cu"] if file.endswith(".cuh") else [file]
+        wanted = [file if file.endswith((".c", ".cu")) else SOURCES.get(file, "rows.cu")]
         for each in wanted:
             shutil.copy(ROOT / floor / each, folder / floor)
         for header in (ROOT / floor).glob("*.cuh"):
             shutil.copy(header, folder / floor)
         (folder / floor / file).write_text(text.replace(old, new))
         objects = compile_objects(folder, preset)
-        program, source = cases_for(file, kernel)
+        program, source = cases_for(wanted[0], kernel)
         tests = build / preset / "CMakeFiles" / f"{program}.dir" / "tests" / f"{source}.c.o"
         program = folder / "planted"
         subprocess.run(["g++", *SANITIZE[preset], *map(str, objects), str(tests),

@@ -98,7 +98,7 @@ static void trained_models_lose_little(void **state)
             print_message("skipped: no %s\n", path);
             continue;
         }
-        struct rig *r = rig_open(&(struct setup){.path = path, .f32 = true, .kv_f32 = true});
+        struct rig *r = rig_open(&(struct setup){.path = path, .f32 = true, .kv = KV_F32});
         int32_t *ids = write_texts(r);
         double f32 = perplexity(r, ids);
         rig_close(r);
@@ -136,7 +136,7 @@ static void spikes_are_found(void **state)
     (void)state;
     tiny_dir(dir);
     tiny_save_model(dir, &spiky);
-    struct rig *r = rig_open(&(struct setup){.path = dir, .f32 = true, .kv_f32 = true});
+    struct rig *r = rig_open(&(struct setup){.path = dir, .f32 = true, .kv = KV_F32});
     int32_t *ids = write_texts(r);
     double f32 = perplexity(r, ids);
     rig_close(r);

@@ -116,6 +116,9 @@ if(cmocka_FOUND AND NOT cuda)
   # What the race detector gets: slow there, so each kernel once.
   set_tests_properties(simt_test ops_simt ops_simt_wgmma PROPERTIES LABELS "simt;race")
   set_tests_properties(attention_simt sampling_simt PROPERTIES LABELS "simt;long race")
+  # Devices of 99 KB a block give wide halves to the prompts' kernel alone.
+  simt_case(attention_simt_sm86 attention_simt SIMT_SM=86 SIMT_SEED=5)
+  set_tests_properties(attention_simt_sm86 PROPERTIES LABELS "simt;shuffled")
   simt_case(forward_simt_sm90 forward_simt SIMT_SM=90 SIMT_SEED=3)
   set_tests_properties(forward_simt_sm90 PROPERTIES LABELS "simt;shuffled")
 endif()

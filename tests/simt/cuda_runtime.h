@@ -35,6 +35,11 @@ struct __align__(16) int4
     int x, y, z, w;
 };
 
+struct __align__(8) uint2
+{
+    unsigned x, y;
+};
+
 struct __align__(16) uint4
 {
     unsigned x, y, z, w;
