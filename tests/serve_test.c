@@ -54,9 +54,9 @@ static const struct {
 } streams[] = {
     {"/v1/chat/completions",
      "{\"messages\":[{\"role\":\"user\",\"content\":\"Count to one hundred.\"}],\"stream\":true,"
-     "\"max_tokens\":60,\"ignore_eos\":true}"},
+     "\"max_tokens\":400,\"ignore_eos\":true}"},
     {"/v1/completions",
-     "{\"prompt\":\"Paris is\",\"stream\":true,\"max_tokens\":60,\"ignore_eos\":true}"},
+     "{\"prompt\":\"Paris is\",\"stream\":true,\"max_tokens\":400,\"ignore_eos\":true}"},
 };
 
 static void test_comments(void **state)
