@@ -90,6 +90,7 @@ static const struct linear_case linear_cases[] = {
     {.rows = 6, .n = 24, .k = 40, .bias = true, .accumulate = true},
     {.rows = 529, .n = 37, .k = 67, .bias = true},
     {.rows = 24, .n = 97, .k = 131, .lowest = true},
+    {.rows = 4096, .n = 8, .k = 32, .accumulate = true},
 };
 
 struct linear_data {
@@ -280,6 +281,7 @@ static const struct rows_case rows_cases[] = {
     {.rows = 5, .dim = 100, .scale = 1e15f, .zero_row = true},
     {.rows = 33, .dim = 256, .scale = 3.0f},
     {.rows = 70, .dim = 2048, .scale = 0.1f},
+    {.rows = 4096, .dim = 40, .scale = 2.0f},
 };
 
 static float *rows_make(const struct rows_case *c, uint64_t seed, size_t width)
