@@ -67,7 +67,7 @@ class Shut:
         def few_files():
             if limit:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("a+")  # both ends share one place in it
         self.process = subprocess.Popen([BINARY, "serve", *arguments], stdout=self.log,
                                         stderr=self.log, text=True, preexec_fn=few_files)
         deadline = time.monotonic() + e2e.READY_S

@@ -49,7 +49,7 @@ def free_port():
 class Server:
     def __init__(self, binary, *arguments):
         self.port = free_port()
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("a+")  # both ends share one place in it
         self.process = subprocess.Popen([binary, "serve", "--port", str(self.port), *arguments],
                                         stdout=self.log, stderr=self.log, text=True)
         deadline = time.monotonic() + READY_S
