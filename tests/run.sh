@@ -48,6 +48,7 @@ suite() {
     count "$name" "$status" "$logs/log"
 }
 
+# One program at a time where programs watch the clock; the emulated kernels watch none.
 in_preset() { (cd "$root" && ctest --test-dir "build/$1" --verbose "${@:2}"); }
 
 # shellcheck disable=SC2086
@@ -61,11 +62,13 @@ done
 say "building: cpu"
 build cpu all bench
 [ -x "$root/build/cpu/ops_test" ] || die "the tests were not built: cmocka was not found"
-suite "tests (cpu)" in_preset cpu
+suite "tests (cpu)" in_preset cpu -LE simt
+suite "emulated kernels (cpu)" in_preset cpu -L simt -j "$(nproc)"
 
 say "building: asan (AddressSanitizer and UndefinedBehaviorSanitizer)"
 build asan all
-suite "tests (asan)" in_preset asan -LE 'tidy|shuffled'
+suite "tests (asan)" in_preset asan -LE 'tidy|simt'
+suite "emulated kernels (asan)" in_preset asan -L simt -LE shuffled -j "$(nproc)"
 
 say "building: tsan (ThreadSanitizer)"
 build tsan threads_test engine_test simt_test ops_simt
