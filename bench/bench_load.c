@@ -75,7 +75,7 @@ static bool run_once(const struct options *o, const char *model, struct run *r)
     if (wait4(child, &status, 0, &use) != child)
         return false;
     r->cpu_ms = ms_of(&use.ru_utime) + ms_of(&use.ru_stime);
-    r->peak_mb = (double)use.ru_maxrss / 1024;
+        r->peak_mb = (double)use.ru_maxrss * 1024 * 1e-6;
     return came && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 

@@ -113,6 +113,7 @@ if(cmocka_FOUND AND NOT cuda)
   simt_program(cuda_graphs ${CMAKE_SOURCE_DIR}/tests/cuda_graphs.c)
   simt_case(cuda_graphs cuda_graphs)
   simt_case(cuda_graphs_eager cuda_graphs SIMT_EAGER=1 SIMT_SM=90)
+  set_tests_properties(cuda_graphs_eager PROPERTIES LABELS "simt;shuffled")
   # What the race detector gets: slow there, so each kernel once.
   set_tests_properties(simt_test ops_simt ops_simt_wgmma PROPERTIES LABELS "simt;race")
   set_tests_properties(attention_simt sampling_simt PROPERTIES LABELS "simt;long race")
