@@ -236,6 +236,30 @@ LANES_FN float exp_sum_lanes(float *x, float max, size_t n)
         return exp_sum_lanes(x, most, n);                                                          \
     }
 
+/* All of a table's loops but q8_tile, where the compiler's own vectors will do. */
+#define LANES_LOOPS_PLAIN()                                                                        \
+    LANES_LOOPS()                                                                                  \
+    static void float_tile(const struct float_tile *t)                                             \
+    {                                                                                              \
+        float_tile_lanes(t);                                                                       \
+    }                                                                                              \
+    static int32_t q8_sum(const int8_t *q, size_t n)                                               \
+    {                                                                                              \
+        return q8_sum_lanes(q, n);                                                                 \
+    }                                                                                              \
+    static void dots(float *s, const float *q, const float *k, size_t n, size_t dim)               \
+    {                                                                                              \
+        dots_lanes(s, q, k, n, dim);                                                               \
+    }                                                                                              \
+    static void weigh(float *y, const float *p, const float *v, size_t n, size_t dim)              \
+    {                                                                                              \
+        weigh_lanes(y, p, v, n, dim);                                                              \
+    }                                                                                              \
+    static float max(const float *x, size_t n)                                                     \
+    {                                                                                              \
+        return max_lanes(x, n);                                                                    \
+    }
+
 /* The table of a file that has functions of all these names; attention's loops beside them, and
  * its struct q8_wide or NULL. */
 #define LANES_TABLE(label, loops, many)                                                            \

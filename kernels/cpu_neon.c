@@ -154,32 +154,7 @@ TARGET static void wide_sums(const struct q8_wide_tile *t)
 
 static const struct q8_wide wide = {.n_w = WIDE_W, .pack = wide_pack, .sums = wide_sums};
 
-static void float_tile(const struct float_tile *t)
-{
-    float_tile_lanes(t);
-}
-
-static int32_t q8_sum(const int8_t *q, size_t n)
-{
-    return q8_sum_lanes(q, n);
-}
-
-LANES_LOOPS()
-
-static void dots(float *s, const float *q, const float *k, size_t n, size_t dim)
-{
-    dots_lanes(s, q, k, n, dim);
-}
-
-static void weigh(float *y, const float *p, const float *v, size_t n, size_t dim)
-{
-    weigh_lanes(y, p, v, n, dim);
-}
-
-static float max(const float *x, size_t n)
-{
-    return max_lanes(x, n);
-}
+LANES_LOOPS_PLAIN()
 
 const struct cpu_kernels *cpu_kernels_neon(void)
 {
