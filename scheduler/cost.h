@@ -41,11 +41,14 @@ int32_t cost_rows(const struct cost *c);
  * all long ones together, while others decode. */
 #define COST_STRETCH 0.4
 enum { COST_STRETCHES_MAX = 10 };
-/* What of each such step is saved for short prompts, and how much of it one may use at once: so
- * many steps, or what nobody feels. */
+/* What of each such step is saved for short prompts, and how much of it one may use: so many
+ * steps, or what nobody feels. */
 #define COST_SAVED       0.8
-#define COST_SAVED_STEPS 4.0
-#define COST_SAVED_NS    10e6
+#define COST_SAVED_STEPS 8.0
+#define COST_UNFELT_NS   10e6
+/* With all that, a step in which others decode takes at most so many times what one takes in which
+ * everybody who runs decodes, or what nobody feels longer than without prompts. */
+#define COST_GAP 2.5
 
 /* From now to the first token of a request that comes now, with n_left prompt tokens to
  * compute. */

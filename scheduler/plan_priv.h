@@ -54,6 +54,7 @@ struct plan {
 
     /* Of the step being made. */
     int32_t n_rows;
+    double gap_ns; /* by which prompts may still make it longer */
     int32_t picks_max;
     int32_t picks_spare; /* beyond one for each running request */
 };

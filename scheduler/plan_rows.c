@@ -10,8 +10,10 @@
  * the decodes alone cost: one part for each short prompt and one for all long ones, so that a
  * stranger's long prompt is hardly felt and many short ones do not wait in vain. Short ones have
  * savings beside: a part of each step that decodes, as far as none has used it. Who can be
- * finished with them is finished at once, so a prompt that comes now and then waits for one longer
- * step and not for a dozen, and over time a step is stretched no more than by its part. A long
+ * finished with them gets as much of them as a step can carry, so a prompt that comes now and then
+ * waits for a few longer steps and not for a dozen, and over time a step is stretched no more than
+ * by its part. All that prompts get in a step is bounded, so that nobody's next token takes
+ * several times as long as the one before, however many come at once. A long
  * prompt gets at most half of what is left while others want rows, so short ones pass it by; what
  * nobody else takes is its own again.
  *
@@ -184,6 +186,15 @@ static void look_at_prompts(const struct plan *p, struct demand *d, uint64_t now
     d->n_short = min32(d->n_short + longs, COST_STRETCHES_MAX);
 }
 
+/* A step that was of few who decode may take what one of all who run takes, times COST_GAP: it is
+ * the pace that those few will soon have. */
+static double longest_gap(const struct plan *p)
+{
+    const struct step_shape all = {.n_draws = p->n_running};
+    double all_ns = fmax(cost_step(&p->cost, &all), (double)p->stats.decode_ns);
+    return fmax(COST_UNFELT_NS, COST_GAP * all_ns - (double)p->stats.decode_ns);
+}
+
 /* Rows that chunks of prompts may have in this step, beside those who decode. */
 static int32_t rows_for_prompts(struct plan *p, const struct demand *d)
 {
@@ -195,7 +206,7 @@ static int32_t rows_for_prompts(struct plan *p, const struct demand *d)
     if (d->urgent || p->cost.n < COST_KNOWN)
         return left;
     double each_ns = cost_read(&p->cost, d->position);
-    double more_ns = (double)p->stats.decode_ns * COST_STRETCH * d->n_short;
+    double more_ns = fmin((double)p->stats.decode_ns * COST_STRETCH * d->n_short, p->gap_ns);
     if (each_ns * left <= more_ns)
         return left;
     int32_t rows = (int32_t)(more_ns / each_ns);
@@ -300,7 +311,7 @@ static void grant_decodes(struct plan *p)
 
 static double saved_max(const struct plan *p)
 {
-    return fmax(COST_SAVED_STEPS * (double)p->stats.decode_ns, COST_SAVED_NS);
+    return fmax(COST_SAVED_STEPS * (double)p->stats.decode_ns, COST_UNFELT_NS);
 }
 
 /* Decodes have their rows. Their part of this step, for short prompts of this one or of later
@@ -312,17 +323,22 @@ static void save(struct plan *p)
     p->saved_ns = known ? fmin(p->saved_ns + COST_SAVED * step_ns, saved_max(p)) : 0;
 }
 
-/* r has what every short prompt gets. With what was saved it is finished, if it can be, unless it
- * came too long for that: the end of a long wait is no reason for a long step. */
+/* r has what every short prompt gets. What was saved is for one that it can finish, unless that
+ * one came too long for it: the end of a long wait is no reason for long steps. */
 static void spend(struct plan *p, struct sched_req *r)
 {
     double each_ns = cost_read(&p->cost, req_done(r));
     p->saved_ns = fmax(0, p->saved_ns - each_ns * r->n_step);
     int32_t rows = rows_wanted(r);
-    if (rows < 1 || each_ns * rows > p->saved_ns || p->n_rows + rows > p->rows_max ||
-        each_ns * r->n_left > saved_max(p))
+    if (rows < 1 || each_ns * rows > p->saved_ns || each_ns * r->n_left > saved_max(p))
+        return;
+    if (each_ns * rows > p->gap_ns)
+        rows = (int32_t)(p->gap_ns / each_ns);
+    rows = min32(rows, p->rows_max - p->n_rows);
+    if (rows < 1)
         return;
     p->saved_ns -= each_ns * rows;
+    p->gap_ns -= each_ns * rows;
     grant(p, r, rows);
 }
 
@@ -339,6 +355,8 @@ static void grant_chunks(struct plan *p, int32_t top)
             long_served = true;
         }
         grant(p, r, min32(most, rows_wanted(r)));
+        if (reads)
+            p->gap_ns = fmax(0, p->gap_ns - cost_read(&p->cost, req_done(r)) * r->n_step);
         if (reads && !r->is_long)
             spend(p, r);
     }
@@ -372,6 +390,7 @@ void plan_rows(struct plan *p, uint64_t now)
     grant_decodes(p);
     save(p);
     look_at_prompts(p, &d, now);
+    p->gap_ns = longest_gap(p);
     d.rows_left = rows_for_prompts(p, &d);
     int32_t top = p->n_rows + d.rows_left;
     for (const struct sched_req *r = first_of(p); r; r = next_of(p, r))

@@ -118,6 +118,7 @@ struct world {
     struct model *m;
     struct plan *p;
     uint64_t now;
+    double slower;           /* than the imagined machine; 0: as it is */
     struct step_shape shape; /* of the last step */
 };
 
@@ -161,7 +162,7 @@ static int32_t advance(struct world *w)
     w->shape = (struct step_shape){.n_reads = n_rows - b.n_picks, .n_draws = b.n_picks};
     for (int32_t i = 0; i < n_rows; i++)
         w->shape.context += b.position[i];
-    uint64_t ns = (uint64_t)true_cost(&w->shape);
+    uint64_t ns = (uint64_t)(true_cost(&w->shape) * (w->slower > 0 ? w->slower : 1));
     w->now += ns;
     model_launch(w->m, &b);
     assert_int_equal(model_wait(w->m, picked), OK);
@@ -186,7 +187,7 @@ static void warm_up(struct world *w)
     struct sched_req *r[6];
     struct sched_params params = plain;
     uint64_t rng = 1;
-    learn(plan_cost(w->p), &rng, 100, 1, 0);
+    learn(plan_cost(w->p), &rng, 100, w->slower > 0 ? w->slower : 1, 0);
     for (int32_t i = 0; i < 6; i++) {
         params.max_new_tokens = 10 + 20 * i;
         r[i] = add(w, &params, 50 + i, 10 + 37 * i);
@@ -207,23 +208,27 @@ static void test_chunks_beside_decodes(void **state)
         int32_t n_prompt;
         int32_t n_prompts;
         uint64_t slo_ns;
+        double slower;
         double most; /* longest step, as a multiple of one of decodes alone */
         double least;
     } rows[] = {
-        {"a long prompt", 1500, 1, 0, 1.5, 1.2},
-        {"two long ones together, and a last row that draws", 700, 2, 0, 1.6, 1.2},
-        {"a short one is read at once", 60, 1, 0, 7, 4},
-        {"one that is too large for that", 500, 1, 0, 1.5, 1.2},
-        {"a wish that needs whole steps", 1500, 1, 60 * (uint64_t)MS, 12, 4},
-        {"a wish that can wait", 1500, 1, 4000 * (uint64_t)MS, 1.5, 1.2},
-        {"a wish that nothing can meet", 1500, 1, 2 * (uint64_t)MS, 1.5, 1.2},
+        {"a long prompt", 1500, 1, 0, 1, 1.5, 1.2},
+        {"two long ones together, and a last row that draws", 700, 2, 0, 1, 1.6, 1.2},
+        {"a short one is read at once", 60, 1, 0, 1, 7, 4},
+        {"where that is felt, in parts", 60, 1, 0, 100, 3.2, 2.2},
+        {"as many as there are seats, where it is felt", 60, 4, 0, 100, 3.8, 2.2},
+        {"one that is too large for that", 500, 1, 0, 1, 1.5, 1.2},
+        {"a wish that needs whole steps", 1500, 1, 60 * (uint64_t)MS, 1, 12, 4},
+        {"a wish that can wait", 1500, 1, 4000 * (uint64_t)MS, 1, 1.5, 1.2},
+        {"a wish that nothing can meet", 1500, 1, 2 * (uint64_t)MS, 1, 1.5, 1.2},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct world w;
         struct sched_req *r[4];
-        struct sched_req *late[3];
+        struct sched_req *late[4];
         struct sched_params params = plain;
         world_open(&w, &machine, 4000);
+        w.slower = rows[i].slower;
         warm_up(&w);
         params.max_new_tokens = 1900;
         for (int32_t k = 0; k < 4; k++)
