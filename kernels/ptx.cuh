@@ -24,10 +24,17 @@ static inline shared_address address_of(const void *shared)
     return simt_address(shared);
 }
 
-/* Sixteen bytes of shared memory by every lane of the warp; counted for bank conflicts. */
-static inline uint4 load_shared16(const void *shared AT_)
+/* Shared memory by every lane of the warp, 4, 8 or 16 bytes each; counted for bank conflicts. */
+template <typename T> static inline T shared_get(const T *from AT_)
 {
-    return simt_shared_load16(shared, at);
+    T v;
+    simt_shared_get(&v, from, sizeof(T), at);
+    return v;
+}
+
+template <typename T> static inline void shared_put(T *to, T v AT_)
+{
+    simt_shared_put(to, &v, sizeof(T), at);
 }
 
 /* Weights: read once, not worth a place in the first-level cache. 16-byte aligned. */
@@ -38,7 +45,12 @@ static inline uint4 load_once16(const void *p)
 
 static inline void cp_async16(shared_address to, const void *from, bool real AT_)
 {
-    simt_cp_async16(to, from, real, at);
+    simt_cp_async(to, from, 16, real, at);
+}
+
+static inline void cp_async4(shared_address to, const void *from, bool real AT_)
+{
+    simt_cp_async(to, from, 4, real, at);
 }
 
 static inline void cp_async_commit()
@@ -182,9 +194,14 @@ PTX shared_address address_of(const void *shared)
     return (shared_address)__cvta_generic_to_shared(shared);
 }
 
-PTX uint4 load_shared16(const void *shared)
+template <typename T> PTX T shared_get(const T *from)
 {
-    return *static_cast<const uint4 *>(shared);
+    return *from;
+}
+
+template <typename T> PTX void shared_put(T *to, T v)
+{
+    *to = v;
 }
 
 PTX uint4 load_once16(const void *p)
@@ -201,6 +218,13 @@ PTX void cp_async16(shared_address to, const void *from, bool real)
     int bytes = real ? 16 : 0; /* the rest is filled with zeros */
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
                  "r"(bytes)
+                 : "memory");
+}
+
+PTX void cp_async4(shared_address to, const void *from, bool real)
+{
+    int bytes = real ? 4 : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes)
                  : "memory");
 }
 

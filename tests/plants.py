@@ -23,6 +23,7 @@ FLAGS = ("-g -O1 -D_GNU_SOURCE -DWITH_CUDA -Wno-unknown-pragmas "
 SANITIZE = {"cpu": [], "asan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
 WRONG = r"FAILED|Failure!"
 RACE = r"data race"
+BANKS = r"bank conflicts"
 OVERFLOW = r"heap-buffer-overflow"
 
 # Where a header's plants are compiled in.
@@ -53,6 +54,8 @@ PLANTS = [
      "ldmatrix_x4(a[i], x + (shared_address)(DEPTH * (t.warp_row + 16 * i + lane % 16) +\n"
      "                                       16 * (2 * step + lane / 16)));",
      "tile 64", "cpu", WRONG),
+    ("the permutation of rows removed", "linear_tile.cu",
+     "((c ^ (r & 7)) << 4)", "(c << 4)", "tile 64", "cpu", BANKS),
     ("a slot beyond the last", "linear_tile.cu",
      "(next - first) % T::stages", "(next - first)",
      "tile 64", "cpu", r"shared address out of range"),
@@ -251,7 +254,7 @@ def plant(row, build):
         subprocess.run(["g++", *SANITIZE[preset], *map(str, objects), str(tests),
                         str(build / preset / "libsimt.a"), "-lcmocka", "-lcjson", "-lutf8proc",
                         "-lpcre2-8", "-lpthread", "-lm", "-o", str(program)], check=True)
-        env = dict(os.environ, FIRSTLIGHT_BACKEND="cuda", SIMT_SM="90",
+        env = dict(os.environ, FIRSTLIGHT_BACKEND="cuda", SIMT_SM="90", SIMT_BANKS="1",
                    CMOCKA_TEST_ABORT="0", TSAN_OPTIONS="halt_on_error=1", ASAN_OPTIONS="")
         if kernel and kernel not in ("steps", "layer"):
             env["FIRSTLIGHT_LINEAR"] = kernel

@@ -180,6 +180,8 @@ static void test_cp_async(void **)
             cp_async16(address_of(sm + 16), from, false);
             cp_async_commit();
             cp_async16(address_of(sm + 32), from + 16, true);
+            cp_async4(address_of(sm + 48), from + 4, true);
+            cp_async4(address_of(sm + 52), from + 8, false);
             cp_async_commit();
             before = sm[0];
             cp_async_wait<1>();
@@ -188,6 +190,8 @@ static void test_cp_async(void **)
             assert_int_not_equal(sm[32], 17); /* the later group is still under way */
             cp_async_wait<0>();
             assert_int_equal(sm[32], 17);
+            assert_true(sm[48] == 5 && sm[51] == 8);
+            assert_true(sm[52] == 0 && sm[55] == 0);
         }
         __syncwarp();
     });
@@ -301,21 +305,69 @@ static void test_half_of_int8(void **)
     }
 }
 
-/* Eight lanes' 16-byte rows: apart by 128 bytes they meet in one bank, permuted they do not. */
+/* Lanes `apart` bytes from each other: a phase of 128 bytes takes as many cycles as the busiest
+ * of 32 banks has words to send. */
+struct bank_case {
+    unsigned bytes;
+    unsigned apart;
+    uint64_t phases; /* of a warp */
+    uint64_t cycles; /* of a phase */
+};
+
+static const struct bank_case bank_cases[] = {
+    {16, 16, 4, 1}, {16, 128, 4, 8}, {16, 144, 4, 1}, {16, 64, 4, 4},
+    {16, 80, 4, 1}, {16, 0, 4, 1},   {8, 8, 2, 1},    {8, 128, 2, 16},
+    {8, 16, 2, 2},  {8, 24, 2, 1},   {4, 4, 1, 1},    {4, 128, 1, 32},
+    {4, 132, 1, 1}, {4, 8, 1, 2},    {4, 0, 1, 1},    {4, 12, 1, 1},
+};
+
+template <typename T> static void touch(const struct bank_case &c, bool put)
+{
+    run(32, 8192, [=] {
+        T *at = (T *)((unsigned char *)simt_shared(8192) + c.apart * simt_lane());
+        if (put)
+            shared_put(at, T{});
+        else
+            (void)shared_get(at);
+    });
+}
+
 static void test_banks(void **)
 {
-    for (int permuted = 0; permuted < 2; permuted++) {
+    for (const struct bank_case &c : bank_cases) {
+        for (int put = 0; put < 2; put++) {
+            simt_bank_count = {0, 0};
+            if (c.bytes == 16)
+                touch<uint4>(c, put);
+            else if (c.bytes == 8)
+                touch<uint2>(c, put);
+            else
+                touch<unsigned>(c, put);
+            assert_int_equal(simt_bank_count.phases, c.phases);
+            assert_int_equal(simt_bank_count.cycles, c.phases * c.cycles);
+        }
         simt_bank_count = {0, 0};
-        run(32, 4096, [=] {
-            unsigned char *sm = (unsigned char *)simt_shared(4096);
-            int row = (int)simt_lane();
+        run(32, 8192, [=] {
             uint32_t r[4];
-            ldmatrix_x4(r, address_of(sm + 128 * row + (permuted ? 16 * (row % 8) : 0)));
-            (void)r;
+            if (c.bytes == 16)
+                ldmatrix_x4(r, address_of(simt_shared(8192)) + c.apart * simt_lane());
         });
-        assert_int_equal(simt_bank_count.phases, 4);
-        assert_int_equal(simt_bank_count.cycles, permuted ? 4 : 32);
+        assert_int_equal(simt_bank_count.cycles, c.bytes == 16 ? c.phases * c.cycles : 0);
     }
+}
+
+/* What was put is there for others behind a barrier. */
+static void test_shared(void **)
+{
+    static unsigned got[32];
+    run(32, 256, [] {
+        uint2 *sm = (uint2 *)simt_shared(256);
+        shared_put(&sm[simt_lane()], uint2{simt_lane(), 100 + simt_lane()});
+        __syncwarp();
+        got[simt_lane()] = shared_get(&sm[31 - simt_lane()]).y;
+    });
+    for (unsigned i = 0; i < 32; i++)
+        assert_int_equal(got[i], 131 - i);
 }
 
 /* ---- what must not pass -------------------------------------------------------------- */
@@ -355,6 +407,12 @@ static void copies_from_odd_addresses()
 {
     alignas(16) static char from[32];
     cp_async16(address_of(simt_shared(64)), from + 4, true);
+}
+
+static void copies_from_odd_words()
+{
+    alignas(16) static char from[32];
+    cp_async4(address_of(simt_shared(64)), from + 2, true);
 }
 
 static void writes_beyond_shared()
@@ -412,6 +470,7 @@ static const struct misuse misuses[] = {
     {"different collectives", diverging_collectives},
     {"leaves with cp.async under way", leaves_with_copies},
     {"not 16-byte aligned", copies_from_odd_addresses},
+    {"not 4-byte aligned", copies_from_odd_words},
     {"shared address out of range", writes_beyond_shared},
     {"mbarrier that was not initialized", uses_a_barrier_unborn},
     {"more arrivals", arrives_too_often},
@@ -452,7 +511,7 @@ int main(void)
         cmocka_unit_test(test_ldmatrix),  cmocka_unit_test(test_cp_async),
         cmocka_unit_test(test_bulk_copy), cmocka_unit_test(test_wgmma),
         cmocka_unit_test(test_banks),     cmocka_unit_test(test_half_of_int8),
-        cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_shared),    cmocka_unit_test(test_misuse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -81,10 +81,12 @@ if(cmocka_FOUND AND NOT cuda)
     target_compile_definitions(${name} PRIVATE REPO_DIR="${CMAKE_SOURCE_DIR}")
     target_link_libraries(${name} PRIVATE simt PkgConfig::cmocka)
   endfunction()
-  function(simt_case name program) # further arguments: the environment
+  # A case fails when a line of a kernel takes more cycles per phase of shared memory than
+  # SIMT_BANKS. Further arguments: the environment.
+  function(simt_case name program)
     add_test(NAME ${name} COMMAND ${program})
     set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS simt
-                         ENVIRONMENT "FIRSTLIGHT_BACKEND=cuda;${ARGN}")
+                         ENVIRONMENT "FIRSTLIGHT_BACKEND=cuda;SIMT_BANKS=1;${ARGN}")
   endfunction()
 
   simt_program(simt_test ${CMAKE_SOURCE_DIR}/tests/simt_test.cpp)

@@ -74,12 +74,14 @@ unsigned simt_lane();
 void simt_sync_block(simt_at at);
 void simt_sync_warp(unsigned mask, simt_at at);
 uint32_t simt_exchange(unsigned mask, uint32_t value, unsigned from_lane, simt_at at);
-uint4 simt_shared_load16(const void *shared, simt_at at);
+/* By every lane of the warp; 4, 8 or 16 bytes. */
+void simt_shared_get(void *to, const void *shared, unsigned bytes, simt_at at);
+void simt_shared_put(void *shared, const void *from, unsigned bytes, simt_at at);
 
 /* Behind it the writes of the kernel before may be read. */
 void simt_dependency_wait(simt_at at);
 
-void simt_cp_async16(uint32_t to, const void *from, bool real, simt_at at);
+void simt_cp_async(uint32_t to, const void *from, unsigned bytes, bool real, simt_at at);
 void simt_cp_async_commit();
 void simt_cp_async_wait(int groups_left);
 void simt_ldmatrix_x4(uint32_t r[4], uint32_t row, bool transposed, simt_at at);

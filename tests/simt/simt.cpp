@@ -31,7 +31,6 @@ dim3 threadIdx, blockIdx, blockDim, gridDim;
 simt_warp simt_warps[SIMT_THREADS_MAX / SIMT_LANES];
 unsigned simt_current;
 bool simt_shuffled = getenv("SIMT_SEED") != nullptr;
-simt_banks simt_bank_count;
 
 /* ---- switching stacks --------------------------------------------------------------- */
 
@@ -412,22 +411,6 @@ void simt_arrive(simt_op op, simt_at at, void (*last)(simt_warp *w, int parity))
     for (unsigned i = 0; i < SIMT_LANES; i++)
         if (fibers[first + i].state == SIMT_IN_WARP)
             fibers[first + i].state = SIMT_READY;
-}
-
-void simt_count_banks(const uint32_t address[8])
-{
-    int use[8] = {};
-    int most = 1;
-    for (int i = 0; i < 8; i++) {
-        bool again = false; /* the same 16 bytes are sent once to all who want them */
-        for (int j = 0; j < i; j++)
-            again |= address[j] == address[i];
-        int *u = &use[address[i] / 16 % 8];
-        *u += !again;
-        most = *u > most ? *u : most;
-    }
-    simt_bank_count.phases++;
-    simt_bank_count.cycles += (uint64_t)most;
 }
 
 /* ---- for kernels -------------------------------------------------------------------- */

@@ -24,6 +24,7 @@ enum simt_op {
     SIMT_SYNC_WARP,
     SIMT_EXCHANGE,
     SIMT_LDMATRIX,
+    SIMT_SHARED,
     SIMT_MMA,
     SIMT_WGMMA,
     SIMT_WGMMA_COMMIT,
@@ -117,13 +118,15 @@ void __tsan_write_range(void *p, unsigned long n);
 #define RACE(call) (void)0
 #endif
 
-/* ldmatrix and 16-byte shared accesses: 8-lane phases, and the cycles that bank conflicts make of
- * them. */
+/* Shared memory as a warp sees it: lanes go in phases of 128 bytes, and a phase takes as many
+ * cycles as there are words that one bank is asked for (simt_banks.cpp). */
 struct simt_banks {
     uint64_t phases;
     uint64_t cycles;
 };
-extern simt_banks simt_bank_count;
-void simt_count_banks(const uint32_t address[8]);
+enum simt_access { SIMT_ROWS, SIMT_GET, SIMT_PUT }; /* by ldmatrix; by lanes of 4, 8 or 16 bytes */
+extern simt_banks simt_bank_count;                  /* of all */
+/* A collective: each lane brings its address, the last one counts. */
+void simt_banks_here(simt_op op, uint32_t address, unsigned bytes, simt_access access, simt_at at);
 
 #endif

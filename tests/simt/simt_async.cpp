@@ -17,6 +17,7 @@ namespace
 {
 struct small_copy {
     uint32_t to;
+    unsigned bytes;
     unsigned char data[16];
 };
 
@@ -104,20 +105,22 @@ void simt_async_leave(unsigned thread)
         simt_fail("a thread leaves with cp.async under way", copies[thread].at);
 }
 
-void simt_cp_async16(uint32_t to, const void *from, bool real, simt_at at)
+void simt_cp_async(uint32_t to, const void *from, unsigned bytes, bool real, simt_at at)
 {
     thread_copies *t = &copies[simt_current];
-    unsigned char *p = simt_shared_at(to, 16, 16, at);
-    small_copy c = {to, {}};
+    unsigned char *p = simt_shared_at(to, bytes, bytes, at);
+    small_copy c = {to, bytes, {}};
     t->at = at;
-    if ((uintptr_t)from % 16)
-        simt_fail("cp.async from an address that is not 16-byte aligned", at);
+    if ((uintptr_t)from % bytes)
+        simt_fail(bytes == 16 ? "cp.async from an address that is not 16-byte aligned"
+                              : "cp.async from an address that is not 4-byte aligned",
+                  at);
     if (real) {
-        RACE(__tsan_read_range(const_cast<void *>(from), 16));
-        memcpy(c.data, from, 16);
+        RACE(__tsan_read_range(const_cast<void *>(from), bytes));
+        memcpy(c.data, from, bytes);
     }
-    RACE(__tsan_write_range(p, 16));
-    memset(p, POISON, 16);
+    RACE(__tsan_write_range(p, bytes));
+    memset(p, POISON, bytes);
     if (!t->copy.push(c))
         simt_fail("more cp.async under way than the emulator keeps", at);
     t->open++;
@@ -136,9 +139,10 @@ void simt_cp_async_wait(int groups_left)
     thread_copies *t = &copies[simt_current];
     while (t->group.n > groups_left) {
         for (int i = 0; i < t->group.item[0]; i++) {
-            unsigned char *p = simt_shared_at(t->copy.item[0].to, 16, 16, t->at);
-            RACE(__tsan_write_range(p, 16));
-            memcpy(p, t->copy.item[0].data, 16);
+            const small_copy &c = t->copy.item[0];
+            unsigned char *p = simt_shared_at(c.to, c.bytes, c.bytes, t->at);
+            RACE(__tsan_write_range(p, c.bytes));
+            memcpy(p, c.data, c.bytes);
             t->copy.erase(0);
         }
         t->group.erase(0);

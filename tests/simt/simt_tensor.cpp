@@ -25,16 +25,6 @@ struct wgmma_queue {
 
 wgmma_queue queues[SIMT_THREADS_MAX / SIMT_LANES];
 
-void count_ldmatrix(simt_warp *w, int parity)
-{
-    for (int phase = 0; phase < 4; phase++) {
-        uint32_t address[8];
-        for (int i = 0; i < 8; i++)
-            address[i] = w->in[parity][8 * phase + i][4];
-        simt_count_banks(address);
-    }
-}
-
 void multiply_s8(simt_warp *w, int parity)
 {
     int8_t a[16][32];
@@ -162,20 +152,6 @@ void simt_wgmma_reset()
         q.open.n = q.group.n = 0;
 }
 
-uint4 simt_shared_load16(const void *shared, simt_at at)
-{
-    simt_warp *w = simt_warp_here();
-    uint32_t address = simt_address(shared);
-    unsigned char *p = simt_shared_at(address, 16, 16, at);
-    int parity = (int)(w->generation & 1);
-    uint4 v;
-    RACE(__tsan_read_range(p, 16));
-    memcpy(&v, p, 16);
-    w->in[parity][simt_lane_here()][4] = address;
-    simt_arrive(SIMT_LDMATRIX, at, count_ldmatrix);
-    return v;
-}
-
 /* Lane i brings the address of row i % 8 of matrix i / 8. */
 void simt_ldmatrix_x4(uint32_t r[4], uint32_t row, bool transposed, simt_at at)
 {
@@ -185,8 +161,7 @@ void simt_ldmatrix_x4(uint32_t r[4], uint32_t row, bool transposed, simt_at at)
     unsigned char *p = simt_shared_at(row, 16, 16, at);
     RACE(__tsan_read_range(p, 16));
     memcpy(w->in[parity][lane], p, 16);
-    w->in[parity][lane][4] = row;
-    simt_arrive(SIMT_LDMATRIX, at, count_ldmatrix);
+    simt_banks_here(SIMT_LDMATRIX, row, 16, SIMT_ROWS, at);
     for (unsigned m = 0; m < 4; m++) {
         if (!transposed) {
             r[m] = w->in[parity][8 * m + lane / 4][lane % 4];
