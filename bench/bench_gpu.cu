@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "bench/bench_gpu.cuh"
+#include "kernels/paged.h"
 
 enum {
     LAUNCHES_MAX = 64, /* of one graph */
@@ -26,6 +27,7 @@ enum {
     BLOCK_TOKENS = 16,
     CONTEXT_MAX = 8192,
     SEQS_MAX = 256,
+    LAYERS = 32, /* of a block of the cache */
     PARTIAL_SUMS = 16 << 20,
     PARTIAL_TILES = 4096,
 };
@@ -452,22 +454,21 @@ static void linears(struct bench *b)
 struct scene {
     struct head_shape shape;
     struct step_view step;
-    int8_t *cache; /* [CACHE_BYTES]: keys, then values, of one layer after the other */
-    float *scales; /* of all of them */
+    char *cache;   /* [CACHE_BYTES] */
     int32_t *ints; /* the arrays of step */
-    size_t values; /* of keys of one layer */
+    size_t blocks; /* of all sequences */
 };
 
 static int issue_attention(struct bench *b, void *arg, int i)
 {
     struct scene *s = static_cast<struct scene *>(arg);
-    struct kv_layer kv = {};
-    size_t layer = (size_t)i % (CACHE_BYTES / (2 * s->values));
-    kv.kind = NUM_Q8;
-    kv.key_q = s->cache + layer * 2 * s->values;
-    kv.value_q = kv.key_q + s->values;
-    kv.key_scale = s->scales;
-    kv.value_scale = s->scales;
+    size_t each = kv_layer_bytes(NUM_Q8, &s->shape);
+    size_t copies = CACHE_BYTES / (s->blocks * each);
+    /* Launches take the layers of the same blocks, then those of others. */
+    size_t layers = copies < LAYERS ? copies : LAYERS;
+    size_t group = (size_t)i / layers % (copies / layers);
+    char *base = s->cache + (group * s->blocks * layers + (size_t)i % layers) * each;
+    struct kv_layer kv = kv_layer_at(NUM_Q8, &s->shape, base, layers * each);
     return launch_attention(&b->gpu, b->y, b->xf, &kv, &s->step, &s->shape);
 }
 
@@ -502,8 +503,7 @@ static void place(struct scene *s, int seqs, int rows, int context)
                s->ints + 2 * n_rows + seqs + 1,
                stride,
                context};
-    s->values = (size_t)seqs * (size_t)stride * BLOCK_TOKENS * (size_t)s->shape.n_kv_heads *
-                (size_t)s->shape.head_dim;
+    s->blocks = (size_t)seqs * (size_t)stride;
 }
 
 static void one_attention(struct bench *b, struct scene *s, const char *model, int seqs, int rows,
@@ -515,7 +515,7 @@ static void one_attention(struct bench *b, struct scene *s, const char *model, i
     double bytes = 2.0 * keys * (h->head_dim + 4.0); /* a float scale each */
     double seen = (double)rows * (context - (rows - 1) / 2.0);
     double ops = 4.0 * seqs * h->n_heads * (double)h->head_dim * seen;
-    if (2.0 * keys * h->head_dim > (double)CACHE_BYTES || late(b))
+    if (bytes > (double)CACHE_BYTES || late(b))
         return;
     place(s, seqs, rows, context);
     if (!measure(b, issue_attention, s, launches_for((size_t)bytes), &t))
@@ -536,12 +536,9 @@ static void attentions(struct bench *b)
     static const int prompts[] = {128, 512, ROWS_MAX};
     struct scene s = {};
     size_t table = (size_t)SEQS_MAX * (CONTEXT_MAX / BLOCK_TOKENS);
-    s.cache = take<int8_t>(CACHE_BYTES);
-    s.scales = take<float>(CACHE_BYTES / 64 / 2 * sizeof(float)); /* heads of 64 values or more */
+    s.cache = take<char>(CACHE_BYTES);
     s.ints = take<int32_t>((table + 2 * ROWS_MAX + 2 * SEQS_MAX + 1) * sizeof(int32_t));
-    fill_q8<<<1024, 256, 0, b->stream>>>(s.cache, CACHE_BYTES);
-    fill_f32<<<1024, 256, 0, b->stream>>>(s.scales, CACHE_BYTES / 64 / 2, 0.02f, true);
-    MUST(cudaStreamSynchronize(b->stream));
+    fill_q8<<<1024, 256, 0, b->stream>>>((int8_t *)s.cache, CACHE_BYTES);
     for (size_t i = 0; i < ARRAY_LEN(models); i++) {
         const struct model_shape *m = &models[i];
         if (b->model && strcmp(b->model, m->name) != 0)
@@ -552,6 +549,10 @@ static void attentions(struct bench *b)
         s.shape.head_dim = m->head_dim;
         s.shape.block_tokens = BLOCK_TOKENS;
         s.shape.score_scale = 1.0f / sqrtf((float)m->head_dim);
+        size_t each = kv_layer_bytes(NUM_Q8, &s.shape);
+        fill_scales<<<1024, 256, 0, b->stream>>>(s.cache, CACHE_BYTES / each, each,
+                                                 2 * BLOCK_TOKENS * (size_t)m->kv_heads);
+        MUST(cudaStreamSynchronize(b->stream));
         for (size_t j = 0; j < ARRAY_LEN(prompts); j++)
             one_attention(b, &s, m->name, 1, prompts[j], prompts[j]);
         for (size_t j = 0; j < ARRAY_LEN(seqs) * ARRAY_LEN(contexts); j++)
@@ -559,7 +560,6 @@ static void attentions(struct bench *b)
                           contexts[j % ARRAY_LEN(contexts)]);
     }
     MUST(cudaFree(s.cache));
-    MUST(cudaFree(s.scales));
     MUST(cudaFree(s.ints));
 }
 

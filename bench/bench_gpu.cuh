@@ -32,6 +32,16 @@ static __global__ void fill_f32(float *p, size_t n, float scale, bool positive)
     }
 }
 
+/* The last `scales` floats of each piece of a cache. */
+static __global__ void fill_scales(char *cache, size_t pieces, size_t each, size_t scales)
+{
+    size_t step = (size_t)gridDim.x * blockDim.x;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < pieces * scales; i += step) {
+        float *end = reinterpret_cast<float *>(cache + (i / scales + 1) * each);
+        *(end - 1 - i % scales) = 0.02f * (float)(hash(i) >> 8) / 16777216.0f;
+    }
+}
+
 static __global__ void fill_f16(__half *p, size_t n)
 {
     size_t step = (size_t)gridDim.x * blockDim.x;

@@ -3,13 +3,15 @@
  * where it is like no other, a plan and an issue. */
 #include "bench/ops_cases.h"
 
+#include "kernels/paged.h"
+
 #include <string.h>
 
 static const struct model_shape models[] = {
-    {"demo", 256, 704, 4, 2, 64, 2048, 1024},
-    {"tinyllama", 2048, 5632, 32, 4, 64, 32000, 2048},
-    {"llama-2-7b", 4096, 11008, 32, 32, 128, 32000, 4096},
-    {"llama-3-8b", 4096, 14336, 32, 8, 128, 128256, 8192},
+    {"demo", 256, 704, 4, 2, 64, 2048, 1024, 4},
+    {"tinyllama", 2048, 5632, 32, 4, 64, 32000, 2048, 22},
+    {"llama-2-7b", 4096, 11008, 32, 32, 128, 32000, 4096, 32},
+    {"llama-3-8b", 4096, 14336, 32, 8, 128, 128256, 8192, 32},
 };
 
 static const int32_t contexts[] = {512, 2048, 8192};
@@ -241,16 +243,17 @@ static int32_t qkv_dim(const struct model_shape *m)
     return (m->heads + 2 * m->kv_heads) * m->head_dim;
 }
 
-/* Keys of a layer; as many values. */
-static size_t cache_values(const struct line *l)
+static size_t block_count(const struct line *l)
 {
-    size_t blocks = (size_t)l->seqs * (size_t)((l->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS);
-    return blocks * BLOCK_TOKENS * cells(l->model->kv_heads, l->model->head_dim);
+    return (size_t)l->seqs * (size_t)((l->context + BLOCK_TOKENS - 1) / BLOCK_TOKENS);
 }
 
-static size_t scale_count(const struct line *l)
+/* What a block has of a layer. */
+static size_t layer_bytes(const struct model_shape *m)
 {
-    return cache_values(l) / (size_t)l->model->head_dim;
+    const struct head_shape shape = {
+        .n_kv_heads = m->kv_heads, .head_dim = m->head_dim, .block_tokens = BLOCK_TOKENS};
+    return kv_layer_bytes(NUM_Q8, &shape);
 }
 
 /* The rows of a prompt, whose keys and values are written into blocks of their own. */
@@ -261,19 +264,10 @@ static void plan_rope(struct line *l)
     l->n = l->k = qkv_dim(m);
     l->seqs = 1;
     l->context = l->rows;
-    l->need[ARENA_OUT] = round_up(sizeof(float) * cells(l->rows, l->n)) + 2 * cache_values(l) +
-                         2 * sizeof(float) * scale_count(l);
+    l->need[ARENA_OUT] =
+        round_up(sizeof(float) * cells(l->rows, l->n)) + block_count(l) * layer_bytes(m);
     l->bytes = (double)l->rows * (2.0 * sizeof(float) * l->n + (double)row);
     l->work = 3.0 * l->rows * (m->heads + m->kv_heads) * (double)m->head_dim;
-}
-
-static struct kv_layer cache_at(const struct line *l, char *values, float *scales)
-{
-    return (struct kv_layer){.kind = NUM_Q8,
-                             .key_q = (int8_t *)values,
-                             .value_q = (int8_t *)values + cache_values(l),
-                             .key_scale = scales,
-                             .value_scale = scales + scale_count(l)};
 }
 
 /* Rows are rotated in place, so each copy begins as numbers. */
@@ -287,9 +281,8 @@ static void prepare_rope(struct scene *s, const struct line *l)
 static void issue_rope(struct scene *s, const struct line *l, size_t copy)
 {
     char *qkv = place(s, ARENA_OUT, copy);
-    char *values = qkv + round_up(sizeof(float) * cells(l->rows, l->n));
-    float *scales = (float *)(void *)(values + 2 * cache_values(l));
-    struct kv_layer kv = cache_at(l, values, scales);
+    char *cache = qkv + round_up(sizeof(float) * cells(l->rows, l->n));
+    struct kv_layer kv = kv_layer_at(NUM_Q8, &s->head, cache, layer_bytes(l->model));
     s->ops->rope_store(s->ops, (float *)(void *)qkv, &kv, &s->step, &s->head);
 }
 
@@ -306,8 +299,7 @@ static void plan_attention(struct line *l)
     }
     l->n = m->heads * m->head_dim;
     l->k = qkv_dim(m);
-    l->need[ARENA_Q8] = 2 * cache_values(l);
-    l->need[ARENA_SCALE] = 2 * sizeof(float) * scale_count(l);
+    l->need[ARENA_KV] = block_count(l) * layer_bytes(m);
     l->need[ARENA_FLOAT] = act_bytes(false, l->rows, l->k);
     l->need[ARENA_OUT] = act_bytes(false, l->rows, l->n);
     double keys = (double)l->seqs * l->context * m->kv_heads;
@@ -319,9 +311,38 @@ static void plan_attention(struct line *l)
         PEAK_INT8; /* keys and values are int8: the higher roof, whatever a backend makes of them */
 }
 
+/* Copies are layers of the same blocks, as many as the model has; then other blocks follow. */
+static size_t layers_in_block(const struct scene *s, const struct line *l)
+{
+    size_t layers = (size_t)l->model->layers;
+    return s->copies < layers ? s->copies : layers;
+}
+
+static struct kv_layer cache_of(const struct scene *s, const struct line *l, size_t copy)
+{
+    size_t layers = layers_in_block(s, l);
+    size_t each = layer_bytes(l->model);
+    size_t group = copy / layers % (s->copies / layers);
+    char *base = s->arena[ARENA_KV].base + group * layers * block_count(l) * each;
+    return kv_layer_at(NUM_Q8, &s->head, base + copy % layers * each, layers * each);
+}
+
+/* No two blocks are alike, and scales are such. */
+static void prepare_attention(struct scene *s, const struct line *l)
+{
+    size_t layers = layers_in_block(s, l);
+    size_t each = layer_bytes(l->model);
+    size_t n = s->copies / layers * block_count(l) * layers;
+    size_t scales = 2 * sizeof(float) * BLOCK_TOKENS * (size_t)l->model->kv_heads;
+    scene_place(s, l);
+    scene_fill(s, ARENA_Q8, s->arena[ARENA_KV].base, n * each);
+    for (size_t i = 0; i < n; i++)
+        scene_fill(s, ARENA_SCALE, s->arena[ARENA_KV].base + (i + 1) * each - scales, scales);
+}
+
 static void issue_attention(struct scene *s, const struct line *l, size_t copy)
 {
-    struct kv_layer kv = cache_at(l, place(s, ARENA_Q8, copy), floats(s, ARENA_SCALE, copy));
+    struct kv_layer kv = cache_of(s, l, copy);
     s->ops->attention(s->ops, floats(s, ARENA_OUT, copy), floats(s, ARENA_FLOAT, copy), &kv,
                       &s->step, &s->head);
 }
@@ -371,8 +392,9 @@ static const struct op_row op_rows[] = {
     {"linear", "down", "w8a16", 2048, false, plan_linear, NULL, issue_linear},
     {"linear", "out", "f32", 2048, false, plan_linear, NULL, issue_linear},
     {"rope_store", "qkv", "q8", 2048, false, plan_rope, prepare_rope, issue_rope},
-    {"attention", "decode", "q8", PICKS_MAX, true, plan_attention, scene_place, issue_attention},
-    {"attention", "prompt", "q8", 2048, true, plan_attention, scene_place, issue_attention},
+    {"attention", "decode", "q8", PICKS_MAX, true, plan_attention, prepare_attention,
+     issue_attention},
+    {"attention", "prompt", "q8", 2048, true, plan_attention, prepare_attention, issue_attention},
     {"convert", "dim", "q8", 2048, false, plan_convert, NULL, issue_convert},
     {"swiglu", "hidden", "q8", 2048, false, plan_swiglu, NULL, issue_swiglu},
     {"swiglu", "hidden", "f32", 2048, false, plan_swiglu, NULL, issue_swiglu},

@@ -18,6 +18,7 @@ struct model_shape {
     int32_t head_dim;
     int32_t vocab;
     int32_t context;
+    int32_t layers;
 };
 
 struct line {

@@ -106,7 +106,7 @@ static void grow(struct scene *s, enum arena_kind kind, size_t bytes)
     a->base = take(s->ops, bytes);
     a->bytes = bytes;
     /* Results, too, or the first to write there would wait for the pages. */
-    scene_fill(s, kind == ARENA_OUT ? ARENA_FLOAT : kind, a->base, bytes);
+    scene_fill(s, kind < ARENA_OUT ? kind : ARENA_FLOAT, a->base, bytes);
 }
 
 static size_t common_divisor(size_t a, size_t b)

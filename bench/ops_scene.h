@@ -13,6 +13,7 @@ enum arena_kind {
     ARENA_FLOAT, /* (-1, 1) */
     ARENA_SCALE, /* 0.005 .. 0.015 */
     ARENA_OUT,   /* what operations write */
+    ARENA_KV,    /* blocks of keys and values, which the line itself fills */
     ARENAS,
 };
 

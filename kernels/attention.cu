@@ -38,33 +38,31 @@ static __device__ void norm_head(float *v, const struct head_shape &shape, const
     __syncwarp();
 }
 
-/* Keys or values of a layer. */
+/* A key or value of a token; scale: its own, with NUM_Q8. */
 struct kept {
     enum number kind;
-    int8_t *q;
+    void *row;
     float *scale;
-    float *f;
-    uint16_t *h;
 };
 
-static __device__ inline struct kept keys_of(const struct kv_layer &kv)
+static __device__ inline struct kept kept_at(const struct places &p, bool key, struct kv_place at)
 {
-    return {kv.kind, kv.key_q, kv.key_scale, kv.key_f, kv.key_h};
+    const struct kv_layer &kv = p.kv;
+    size_t bytes = kv_row_bytes(kv.kind, p.shape.head_dim);
+    struct kept k = {kv.kind, kv_row(key ? kv.key : kv.value, at, bytes), NULL};
+    if (kv.kind == NUM_Q8)
+        k.scale = kv_scale(key ? kv.key_scale : kv.value_scale, at);
+    return k;
 }
 
-static __device__ inline struct kept values_of(const struct kv_layer &kv)
-{
-    return {kv.kind, kv.value_q, kv.value_scale, kv.value_f, kv.value_h};
-}
-
-static __device__ void keep(const struct kept &to, const float *v, size_t at, int dim)
+static __device__ void keep(const struct kept &to, const float *v, int dim)
 {
     if (to.kind != NUM_Q8) {
         for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS) {
             if (to.kind == NUM_F16)
-                to.h[at * (size_t)dim + (size_t)i] = half_of_float(v[i]);
+                static_cast<uint16_t *>(to.row)[i] = half_of_float(v[i]);
             else
-                to.f[at * (size_t)dim + (size_t)i] = v[i];
+                static_cast<float *>(to.row)[i] = v[i];
         }
         return;
     }
@@ -74,9 +72,9 @@ static __device__ void keep(const struct kept &to, const float *v, size_t at, in
     most = warp_max(most);
     float inverse = inverse_scale(most);
     for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS)
-        to.q[at * (size_t)dim + (size_t)i] = quantize(v[i], inverse);
+        static_cast<int8_t *>(to.row)[i] = quantize(v[i], inverse);
     if (threadIdx.x == 0)
-        to.scale[at] = stored_scale(most);
+        *to.scale = stored_scale(most);
 }
 
 /* blockIdx.y counts the heads of a row of qkv: queries, keys, values. */
@@ -101,40 +99,39 @@ static __global__ void rope_store_kernel(float *qkv, struct places p)
     if (key_head < 0)
         return;
     int kv_head = value_head < 0 ? key_head : value_head;
-    keep(value_head < 0 ? keys_of(p.kv) : values_of(p.kv), v,
-         slot(p, p.step.row_seq[row], position, kv_head), dim);
+    struct kv_place at = place_of(p, p.step.row_seq[row], position, kv_head);
+    keep(kept_at(p, value_head < 0, at), v, dim);
 }
 
 struct attention_shared {
     float query[HEAD_DIM_MAX];
     float weight[ATTENTION_CHUNK];
-    size_t slot[ATTENTION_CHUNK];
+    struct kv_place place[ATTENTION_CHUNK];
     float part[WARP];
 };
 
 /* Without the scale. */
-static __device__ inline float kept_at(const struct kept &from, size_t index)
+static __device__ inline float number_at(const struct kept &from, int i)
 {
-    return from.kind == NUM_F32   ? from.f[index]
-           : from.kind == NUM_F16 ? float_of_half(from.h[index])
-                                  : (float)from.q[index];
+    return from.kind == NUM_F32   ? static_cast<const float *>(from.row)[i]
+           : from.kind == NUM_F16 ? float_of_half(static_cast<const uint16_t *>(from.row)[i])
+                                  : (float)static_cast<const int8_t *>(from.row)[i];
 }
 
-static __device__ float score(const struct places &p, const float *query, size_t at)
+static __device__ float score(const struct places &p, const float *query, struct kv_place at)
 {
-    const struct kept keys = keys_of(p.kv);
-    int dim = p.shape.head_dim;
+    const struct kept key = kept_at(p, true, at);
     float sum = 0.0f;
-    for (int i = 0; i < dim; i++)
-        sum = fmaf(query[i], kept_at(keys, at * (size_t)dim + (size_t)i), sum);
-    return keys.kind == NUM_Q8 ? sum * keys.scale[at] : sum;
+    for (int i = 0; i < p.shape.head_dim; i++)
+        sum = fmaf(query[i], number_at(key, i), sum);
+    return key.kind == NUM_Q8 ? sum * *key.scale : sum;
 }
 
-static __device__ inline float value_at(const struct places &p, size_t at, int i)
+static __device__ inline float value_at(const struct places &p, struct kv_place at, int i)
 {
-    const struct kept values = values_of(p.kv);
-    float v = kept_at(values, at * (size_t)p.shape.head_dim + (size_t)i);
-    return values.kind == NUM_Q8 ? v * values.scale[at] : v;
+    const struct kept value = kept_at(p, false, at);
+    float v = number_at(value, i);
+    return value.kind == NUM_Q8 ? v * *value.scale : v;
 }
 
 /* Scores of the chunk's positions begin .. n - 1 into sm.weight; returns this thread's largest. */
@@ -143,8 +140,8 @@ static __device__ float chunk_scores(const struct places &p, struct attention_sh
 {
     float most = -INFINITY;
     for (int i = begin + (int)threadIdx.x; i < n; i += ATTENTION_THREADS) {
-        sm.slot[i] = slot(p, seq, first + i, kv_head);
-        sm.weight[i] = score(p, sm.query, sm.slot[i]) * p.shape.score_scale;
+        sm.place[i] = place_of(p, seq, first + i, kv_head);
+        sm.weight[i] = score(p, sm.query, sm.place[i]) * p.shape.score_scale;
         most = max_or_nan(sm.weight[i], most);
     }
     return most;
@@ -190,9 +187,9 @@ static __global__ void attention_kernel(float *y, const float *qkv, struct place
             int d = (int)threadIdx.x + j * ATTENTION_THREADS;
             out[j] *= shrink;
             for (int i = begin; d < dim && i < n; i++)
-                out[j] = fmaf(sm.weight[i], value_at(p, sm.slot[i], d), out[j]);
+                out[j] = fmaf(sm.weight[i], value_at(p, sm.place[i], d), out[j]);
         }
-        __syncthreads(); /* the next chunk overwrites weight and slot */
+        __syncthreads(); /* the next chunk overwrites weight and place */
     }
     float *to = y + ((size_t)row * (size_t)p.shape.n_heads + (size_t)head) * (size_t)dim;
     for (int j = 0; j < HEAD_DIM_MAX / ATTENTION_THREADS; j++) {

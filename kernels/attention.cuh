@@ -1,6 +1,7 @@
 #ifndef KERNELS_ATTENTION_CUH
 #define KERNELS_ATTENTION_CUH
 
+#include "kernels/paged.h"
 #include "kernels/ptx.cuh"
 
 /* What the attention kernels share: where a token's key and value lie. */
@@ -10,14 +11,13 @@ struct places {
     struct head_shape shape;
 };
 
-/* Index of (row's sequence, position, kv head) in the scale arrays. */
-static __device__ inline size_t slot(const struct places &p, int seq, int position, int head)
+static __device__ inline struct kv_place place_of(const struct places &p, int seq, int position,
+                                                  int head)
 {
     int tokens = p.shape.block_tokens;
     int32_t block =
         p.step.block_table[(size_t)seq * (size_t)p.step.table_stride + (size_t)(position / tokens)];
-    return ((size_t)block * (size_t)p.shape.n_kv_heads + (size_t)head) * (size_t)tokens +
-           (size_t)(position % tokens);
+    return kv_place(&p.kv, &p.shape, block, head, position % tokens);
 }
 
 /* The tensor-core kernels: int8 cache, head_dim 64, 80, 96 or 128, at most 16 query heads per kv

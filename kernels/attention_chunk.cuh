@@ -43,26 +43,6 @@ template <int HD, typename T> struct chunk_shared : scales_shared<T> {
     unsigned char value[CHUNK][rows<HD, T>::value];
 };
 
-static __device__ inline const int8_t *keys_of(const struct kv_layer &kv, int8_t)
-{
-    return kv.key_q;
-}
-
-static __device__ inline const uint16_t *keys_of(const struct kv_layer &kv, uint16_t)
-{
-    return kv.key_h;
-}
-
-static __device__ inline const int8_t *values_of(const struct kv_layer &kv, int8_t)
-{
-    return kv.value_q;
-}
-
-static __device__ inline const uint16_t *values_of(const struct kv_layer &kv, uint16_t)
-{
-    return kv.value_h;
-}
-
 /* Where the two pairs of dims lie that a lane has of 16. */
 template <typename T> static __device__ inline int dims_of(int lane, int pair)
 {
@@ -108,25 +88,27 @@ static __device__ inline void fetch(struct chunk_shared<HD, T> &to, const struct
                                     int kv_head, int first, int end, int thread, int n)
 {
     constexpr int PIECES = rows<HD, T>::bytes / 16;
-    constexpr int PER_PIECE = 16 / (int)sizeof(T);
-    const T *keys = keys_of(p.kv, T());
-    const T *values = values_of(p.kv, T());
     for (int at = thread; at < CHUNK * PIECES; at += n) {
         int key = at / PIECES;
         int piece = at % PIECES;
         bool real = first + key < end;
-        size_t from =
-            real ? slot(p, seq, first + key, kv_head) * HD + (size_t)(PER_PIECE * piece) : 0;
-        cp_async16(address_of(&to.key[key][16 * piece]), keys + from, real);
-        cp_async16(address_of(&to.value[key][16 * piece]), values + from, real);
+        struct kv_place from = {};
+        if (real)
+            from = place_of(p, seq, first + key, kv_head);
+        const char *keys = static_cast<char *>(kv_row(p.kv.key, from, rows<HD, T>::bytes));
+        const char *values = static_cast<char *>(kv_row(p.kv.value, from, rows<HD, T>::bytes));
+        cp_async16(address_of(&to.key[key][16 * piece]), keys + 16 * piece, real);
+        cp_async16(address_of(&to.value[key][16 * piece]), values + 16 * piece, real);
     }
     cp_async_commit();
     if constexpr (sizeof(T) == 1) {
         for (int key = thread; key < CHUNK; key += n) {
             bool real = first + key < end;
-            size_t at = real ? slot(p, seq, first + key, kv_head) : 0;
-            to.key_scale[key] = real ? p.kv.key_scale[at] : 0.0f;
-            to.value_scale[key] = real ? p.kv.value_scale[at] : 0.0f;
+            struct kv_place at = {};
+            if (real)
+                at = place_of(p, seq, first + key, kv_head);
+            to.key_scale[key] = real ? *kv_scale(p.kv.key_scale, at) : 0.0f;
+            to.value_scale[key] = real ? *kv_scale(p.kv.value_scale, at) : 0.0f;
         }
     }
 }

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu.h"
 #include "kernels/cpu_attend.h"
+#include "kernels/paged.h"
 
 /* What cpu_attention.c and the two ways to take a chunk share. */
 
@@ -111,16 +112,14 @@ static inline struct range seen_by(const struct attention_job *job, const struct
     return (struct range){.begin = begin > 0 ? begin : 0, .end = end < CHUNK ? end : CHUNK};
 }
 
-/* Counts (block, kv head, slot) in storage order. */
-static inline size_t place_of(const struct attention_job *job, const struct pass *p,
-                              int32_t position)
+static inline struct kv_place place_of(const struct attention_job *job, const struct pass *p,
+                                       int32_t position)
 {
     const struct head_shape *s = job->shape;
     const int32_t *table =
         job->step->block_table + (size_t)p->seq * (size_t)job->step->table_stride;
-    size_t block = (size_t)table[position / s->block_tokens];
-    return (block * (size_t)s->n_kv_heads + (size_t)p->kv_head) * (size_t)s->block_tokens +
-           (size_t)(position % s->block_tokens);
+    return kv_place(job->kv, s, table[position / s->block_tokens], p->kv_head,
+                    position % s->block_tokens);
 }
 
 /* Over int8 keys and values: a pair's query made ready, and the parts of all pairs that

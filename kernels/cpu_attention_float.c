@@ -18,15 +18,14 @@ static void gather_span(const struct attention_job *job, const struct pass *p, b
                         int32_t first, int32_t n, const struct attention_room *room)
 {
     const struct kv_layer *kv = job->kv;
-    const uint16_t *half = keys ? kv->key_h : kv->value_h;
-    const float *plain = keys ? kv->key_f : kv->value_f;
+    size_t bytes = kv_row_bytes(kv->kind, job->shape->head_dim);
     for (int32_t t = 0; t < n; t++) {
         float *to = room->span + (size_t)t * job->padded;
-        size_t at = place_of(job, p, first + t) * job->dim;
+        const void *from = kv_row(keys ? kv->key : kv->value, place_of(job, p, first + t), bytes);
         if (kv->kind == NUM_F16)
-            job->cpu->kern->widen_half(to, half + at, job->dim);
+            job->cpu->kern->widen_half(to, from, job->dim);
         else
-            memcpy(to, plain + at, job->dim * sizeof(*to));
+            memcpy(to, from, bytes);
         memset(to + job->dim, 0, (job->padded - job->dim) * sizeof(*to));
     }
 }

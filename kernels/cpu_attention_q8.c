@@ -18,7 +18,7 @@ void attend_q8_query(const struct attention_job *job, struct attention_room *roo
 
 /* The strip at `at`: it ends with its block or with the chunk. */
 static struct strip strip_at(const struct attention_job *job, const struct pass *p,
-                             const struct chunk *c, int32_t at, size_t *place)
+                             const struct chunk *c, int32_t at, struct kv_place *place)
 {
     int32_t tokens = job->shape->block_tokens;
     int32_t position = c->first + at;
@@ -39,13 +39,14 @@ static void copy_scales(float *to, const float *from, int32_t n)
 static void score_pairs(const struct attention_job *job, const struct pass *p,
                         const struct chunk *c, const struct attention_room *room)
 {
+    const struct kv_layer *kv = job->kv;
     struct strip s;
-    size_t place;
+    struct kv_place place;
     for (int32_t at = c->skip; at < c->n; at += s.n) {
         s = strip_at(job, p, c, at, &place);
-        s.q = job->kv->key_q + place * job->dim;
-        copy_scales(room->key_scale + at, job->kv->key_scale + place, s.n);
-        copy_scales(room->value_scale + at, job->kv->value_scale + place, s.n);
+        s.q = kv_row(kv->key, place, job->dim);
+        copy_scales(room->key_scale + at, kv_scale(kv->key_scale, place), s.n);
+        copy_scales(room->value_scale + at, kv_scale(kv->value_scale, place), s.n);
         job->cpu->kern->attend->scores(room->sum_16, &s, room->query_16, room->query_of,
                                        n_pairs(p));
     }
@@ -55,11 +56,11 @@ static void weigh_pairs(const struct attention_job *job, const struct pass *p,
                         const struct chunk *c, const struct attention_room *room)
 {
     struct strip s;
-    size_t place;
+    struct kv_place place;
     memset(room->acc, 0, (size_t)n_pairs(p) * job->padded * sizeof(*room->acc));
     for (int32_t at = c->skip; at < c->n; at += s.n) {
         s = strip_at(job, p, c, at, &place);
-        s.q = job->kv->value_q + place * job->dim;
+        s.q = kv_row(job->kv->value, place, job->dim);
         job->cpu->kern->attend->weigh(room->acc, &s, room->weight_16, n_pairs(p));
     }
 }

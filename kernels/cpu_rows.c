@@ -3,6 +3,7 @@
 
 #include "kernels/cpu.h"
 #include "kernels/half.h"
+#include "kernels/paged.h"
 
 #include <math.h>
 #include <string.h>
@@ -203,24 +204,31 @@ static void norm_heads(const struct rope_job *job, float *head, int32_t n, const
     }
 }
 
-/* place counts (block, kv head, slot) in storage order. */
-static void store(const struct rope_job *job, size_t place, const float *key, const float *value)
+/* A key or value of a token. */
+static void store(const struct rope_job *job, void *to, float *scale, const float *from)
+{
+    size_t dim = (size_t)job->shape->head_dim;
+    if (job->kv->kind == NUM_Q8) {
+        job->cpu->kern->quantize(to, scale, from, dim);
+    } else if (job->kv->kind == NUM_F16) {
+        uint16_t *half = to;
+        for (size_t i = 0; i < dim; i++)
+            half[i] = half_of_float(from[i]);
+    } else {
+        memcpy(to, from, dim * sizeof(*from));
+    }
+}
+
+static void store_head(const struct rope_job *job, struct kv_place at, const float *key,
+                       const float *value)
 {
     const struct kv_layer *kv = job->kv;
-    size_t dim = (size_t)job->shape->head_dim;
-    if (kv->kind == NUM_Q8) {
-        const struct cpu_kernels *kern = job->cpu->kern;
-        kern->quantize(kv->key_q + place * dim, &kv->key_scale[place], key, dim);
-        kern->quantize(kv->value_q + place * dim, &kv->value_scale[place], value, dim);
-    } else if (kv->kind == NUM_F16) {
-        for (size_t i = 0; i < dim; i++) {
-            kv->key_h[place * dim + i] = half_of_float(key[i]);
-            kv->value_h[place * dim + i] = half_of_float(value[i]);
-        }
-    } else {
-        memcpy(kv->key_f + place * dim, key, dim * sizeof(*key));
-        memcpy(kv->value_f + place * dim, value, dim * sizeof(*value));
-    }
+    size_t bytes = kv_row_bytes(kv->kind, job->shape->head_dim);
+    bool scaled = kv->kind == NUM_Q8;
+    float *key_scale = scaled ? kv_scale(kv->key_scale, at) : NULL;
+    float *value_scale = scaled ? kv_scale(kv->value_scale, at) : NULL;
+    store(job, kv_row(kv->key, at, bytes), key_scale, key);
+    store(job, kv_row(kv->value, at, bytes), value_scale, value);
 }
 
 static void rope_row(const struct rope_job *job, int32_t row, float *turn)
@@ -247,11 +255,9 @@ static void rope_row(const struct rope_job *job, int32_t row, float *turn)
     const float *value = key + (size_t)s->n_kv_heads * dim;
     int32_t block = v->block_table[(size_t)v->row_seq[row] * (size_t)v->table_stride +
                                    (size_t)(position / s->block_tokens)];
-    for (size_t h = 0; h < (size_t)s->n_kv_heads; h++) {
-        size_t place = ((size_t)block * (size_t)s->n_kv_heads + h) * (size_t)s->block_tokens +
-                       (size_t)(position % s->block_tokens);
-        store(job, place, key + h * dim, value + h * dim);
-    }
+    for (int32_t h = 0; h < s->n_kv_heads; h++)
+        store_head(job, kv_place(job->kv, s, block, h, position % s->block_tokens),
+                   key + (size_t)h * dim, value + (size_t)h * dim);
 }
 
 static void rope_task(const void *arg, int32_t task, int32_t worker)

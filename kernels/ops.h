@@ -48,18 +48,14 @@ struct weight {
     int32_t k;
 };
 
-/* One layer of the paged cache: [blocks][kv_heads][block_tokens][head_dim], and for NUM_Q8 scales
- * [blocks][kv_heads][block_tokens] (per token and head). */
+/* One layer of the paged cache: where its arrays begin in block 0; paged.h has the rest. */
 struct kv_layer {
     enum number kind;
-    int8_t *key_q;
-    int8_t *value_q;
-    float *key_scale;
+    size_t block_bytes; /* of all layers: from what is of one block to what is of the next */
+    void *key;          /* [kv_heads][block_tokens][head_dim] int8_t, float or halves */
+    void *value;
+    float *key_scale; /* [kv_heads][block_tokens] with NUM_Q8, else NULL */
     float *value_scale;
-    float *key_f;
-    float *value_f;
-    uint16_t *key_h;
-    uint16_t *value_h;
 };
 
 struct ops {

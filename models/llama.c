@@ -1,5 +1,6 @@
 #include "models/llama.h"
 
+#include "kernels/paged.h"
 #include "models/probe.h"
 
 #include <stdio.h>
@@ -54,7 +55,6 @@ static void shape_layer(struct llama_layer *y, const struct llama *l, enum numbe
     y->q_norm = vector(c->qk_norm ? 1 : 0, f->head_dim);
     y->k_norm = y->q_norm;
     y->ffn_norm = vector(1, f->dim);
-    y->kv.kind = l->kv_kind;
 }
 
 enum status llama_init(struct llama *l, const struct config *c, bool weights_f32, enum model_kv kv)
@@ -352,40 +352,26 @@ void llama_take_scratch(struct llama *l, struct memory *mem, int32_t rows, int32
     l->logits = memory_take(mem, p, (size_t)f->vocab, sizeof(float));
 }
 
+/* Of a block, all layers. */
+static size_t block_bytes(const struct llama *l)
+{
+    return (size_t)l->config.info.n_layers * kv_layer_bytes(l->kv_kind, &l->layer[0].shape);
+}
+
 size_t llama_kv_token_bytes(const struct llama *l)
 {
-    const struct model_info *f = &l->config.info;
-    size_t head = (size_t)f->head_dim;
-    const size_t one[] = {
-        [NUM_Q8] = head + sizeof(float),
-        [NUM_F32] = head * sizeof(float),
-        [NUM_F16] = head * sizeof(uint16_t),
-    };
-    return 2 * one[l->kv_kind] * (size_t)f->n_layers * (size_t)f->n_kv_heads;
+    return block_bytes(l) / BLOCK_TOKENS;
 }
 
 void llama_take_kv(struct llama *l, struct memory *mem, int32_t n_blocks)
 {
-    const struct model_info *f = &l->config.info;
-    size_t slots = (size_t)f->n_kv_heads * BLOCK_TOKENS;
-    size_t values = slots * (size_t)f->head_dim;
-    size_t blocks = (size_t)n_blocks;
-    for (int32_t i = 0; i < f->n_layers; i++) {
-        struct kv_layer *kv = &l->layer[i].kv;
-        if (kv->kind == NUM_F32) {
-            kv->key_f = memory_take(mem, blocks, values, sizeof(float));
-            kv->value_f = memory_take(mem, blocks, values, sizeof(float));
-            continue;
-        }
-        if (kv->kind == NUM_F16) {
-            kv->key_h = memory_take(mem, blocks, values, sizeof(uint16_t));
-            kv->value_h = memory_take(mem, blocks, values, sizeof(uint16_t));
-            continue;
-        }
-        kv->key_q = memory_take(mem, blocks, values, sizeof(int8_t));
-        kv->value_q = memory_take(mem, blocks, values, sizeof(int8_t));
-        kv->key_scale = memory_take(mem, blocks, slots, sizeof(float));
-        kv->value_scale = memory_take(mem, blocks, slots, sizeof(float));
+    char *cache = memory_take(mem, (size_t)n_blocks, block_bytes(l), 1);
+    if (!cache)
+        return;
+    for (int32_t i = 0; i < l->config.info.n_layers; i++) {
+        const struct head_shape *shape = &l->layer[i].shape;
+        l->layer[i].kv = kv_layer_at(l->kv_kind, shape, cache, block_bytes(l));
+        cache += kv_layer_bytes(l->kv_kind, shape);
     }
 }
 

@@ -1,5 +1,6 @@
 #include "kernels/cpu.h"
 #include "kernels/half.h"
+#include "kernels/paged.h"
 #include "tests/ops_rig.h"
 
 /* Aim: rope_store puts rotated keys and values where the block table says, and
@@ -13,7 +14,7 @@
  * of one token, of a whole chunk, that begin inside of a chunk, that are never full;
  * heads with norms of their own; one long sequence on more threads than it has heads. */
 
-enum { SEQS_MAX = 6 };
+enum { SEQS_MAX = 6, LAYERS = 3, POISON = 0xff };
 
 static const float eps = 1e-5f;
 
@@ -110,6 +111,14 @@ static void scene_make(struct scene *s, const struct attention_case *c)
     }
 }
 
+/* On the backend, or a copy of it on the host. */
+struct cache {
+    char *base;
+    size_t bytes;
+    size_t layer_bytes;
+    struct kv_layer kv;
+};
+
 static void scene_free(struct scene *s)
 {
     free(s->table);
@@ -118,50 +127,37 @@ static void scene_free(struct scene *s)
     free(s->gain);
 }
 
-/* Cache on the backend; everything not stored later is poison. */
-static struct kv_layer cache_put(struct rig *rig, const struct scene *s)
+static struct head_shape kept_shape(const struct attention_case *c)
 {
-    struct kv_layer kv = {.kind = s->c->kind};
-    size_t scales = s->cache / (size_t)s->c->head_dim;
-    float *poison = malloc(s->cache * sizeof(*poison));
-    assert_non_null(poison);
-    for (size_t i = 0; i < s->cache; i++)
-        poison[i] = NAN;
-    if (kv.kind == NUM_Q8) {
-        kv.key_q = rig_put(rig, NULL, s->cache);
-        kv.value_q = rig_put(rig, NULL, s->cache);
-        kv.key_scale = rig_put(rig, poison, scales * sizeof(float));
-        kv.value_scale = rig_put(rig, poison, scales * sizeof(float));
-    } else if (kv.kind == NUM_F16) {
-        uint16_t *halves = malloc(s->cache * sizeof(*halves));
-        assert_non_null(halves);
-        memset(halves, 0xff, s->cache * sizeof(*halves)); /* NaN */
-        kv.key_h = rig_put(rig, halves, s->cache * sizeof(*halves));
-        kv.value_h = rig_put(rig, halves, s->cache * sizeof(*halves));
-        free(halves);
-    } else {
-        kv.key_f = rig_put(rig, poison, s->cache * sizeof(float));
-        kv.value_f = rig_put(rig, poison, s->cache * sizeof(float));
-    }
-    free(poison);
-    return kv;
+    return (struct head_shape){
+        .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .block_tokens = c->block_tokens};
 }
 
-static void cache_release(struct rig *rig, const struct kv_layer *kv)
+/* A cache of three layers on the backend, of which the middle one is used; every byte is poison,
+ * as a scale, a float or a half NaN. */
+static struct cache cache_put(struct rig *rig, const struct scene *s)
 {
-    rig->o->release(rig->o, kv->key_q);
-    rig->o->release(rig->o, kv->value_q);
-    rig->o->release(rig->o, kv->key_scale);
-    rig->o->release(rig->o, kv->value_scale);
-    rig->o->release(rig->o, kv->key_f);
-    rig->o->release(rig->o, kv->value_f);
-    rig->o->release(rig->o, kv->key_h);
-    rig->o->release(rig->o, kv->value_h);
+    const struct head_shape shape = kept_shape(s->c);
+    struct cache cache = {.layer_bytes = kv_layer_bytes(s->c->kind, &shape)};
+    cache.bytes = (size_t)s->n_blocks * LAYERS * cache.layer_bytes;
+    char *poison = malloc(cache.bytes);
+    assert_non_null(poison);
+    memset(poison, POISON, cache.bytes);
+    cache.base = rig_put(rig, poison, cache.bytes);
+    cache.kv =
+        kv_layer_at(s->c->kind, &shape, cache.base + cache.layer_bytes, LAYERS * cache.layer_bytes);
+    free(poison);
+    return cache;
+}
+
+static void cache_release(struct rig *rig, const struct cache *cache)
+{
+    rig->o->release(rig->o, cache->base);
 }
 
 /* One step: of each sequence i the tokens from[i] .. to[i] - 1. Gives the rotated
  * rows in qkv and the results in y, both at the rows of the scene. */
-static void step_run(struct rig *rig, const struct scene *s, const struct kv_layer *kv,
+static void step_run(struct rig *rig, const struct scene *s, const struct cache *cache,
                      const int32_t *from, const int32_t *to, float *qkv, float *y)
 {
     const struct attention_case *c = s->c;
@@ -212,8 +208,8 @@ static void step_run(struct rig *rig, const struct scene *s, const struct kv_lay
     float *dqkv = rig_put(rig, rows, n_rows * s->row_dim * sizeof(float));
     float *dy = rig_put(rig, NULL, n_rows * y_dim * sizeof(float));
     rig_begin(rig);
-    rig->o->rope_store(rig->o, dqkv, kv, &view, &shape);
-    rig->o->attention(rig->o, dy, dqkv, kv, &view, &shape);
+    rig->o->rope_store(rig->o, dqkv, &cache->kv, &view, &shape);
+    rig->o->attention(rig->o, dy, dqkv, &cache->kv, &view, &shape);
     rig_end(rig);
     float *host_qkv = rig_take(rig, dqkv, n_rows * s->row_dim * sizeof(float));
     float *host_y = rig_take(rig, dy, n_rows * y_dim * sizeof(float));
@@ -256,38 +252,56 @@ static double rotated(const struct scene *s, const float *head, bool key, int32_
     return i < half ? a * cos(angle) - b * sin(angle) : b * cos(angle) + a * sin(angle);
 }
 
-/* Keys or values on the host as floats, in storage order. */
-static float *cache_read(struct rig *rig, const struct scene *s, const struct kv_layer *kv,
+/* The key or value at a place as floats. */
+static void widen_row(float *x, const struct scene *s, const struct kv_layer *kv, bool keys,
+                      struct kv_place at)
+{
+    int32_t dim = s->c->head_dim;
+    const void *row = kv_row(keys ? kv->key : kv->value, at, kv_row_bytes(kv->kind, dim));
+    for (int32_t i = 0; i < dim; i++) {
+        if (kv->kind == NUM_Q8)
+            x[i] = (float)((const int8_t *)row)[i] *
+                   *kv_scale(keys ? kv->key_scale : kv->value_scale, at);
+        else
+            x[i] = kv->kind == NUM_F16 ? float_of_half(((const uint16_t *)row)[i])
+                                       : ((const float *)row)[i];
+    }
+}
+
+/* Keys or values on the host as floats [blocks][kv_heads][block_tokens][head_dim]. */
+static float *cache_read(struct rig *rig, const struct scene *s, const struct cache *cache,
                          bool keys)
 {
-    size_t dim = (size_t)s->c->head_dim;
+    const struct attention_case *c = s->c;
+    const struct head_shape shape = kept_shape(c);
     float *x = malloc(s->cache * sizeof(*x));
-    assert_non_null(x);
-    if (kv->kind == NUM_F32) {
-        rig->o->download(rig->o, x, keys ? kv->key_f : kv->value_f, s->cache * sizeof(*x));
-        return x;
+    char *host = malloc(cache->bytes);
+    assert_true(x && host);
+    rig->o->download(rig->o, host, cache->base, cache->bytes);
+    const struct kv_layer kv =
+        kv_layer_at(c->kind, &shape, host + cache->layer_bytes, LAYERS * cache->layer_bytes);
+    float *to = x;
+    for (int32_t block = 0; block < s->n_blocks; block++) {
+        for (int32_t slot = 0; slot < c->n_kv_heads * c->block_tokens; slot++, to += c->head_dim)
+            widen_row(to, s, &kv, keys,
+                      kv_place(&kv, &shape, block, slot / c->block_tokens, slot % c->block_tokens));
     }
-    if (kv->kind == NUM_F16) {
-        uint16_t *halves = malloc(s->cache * sizeof(*halves));
-        assert_non_null(halves);
-        rig->o->download(rig->o, halves, keys ? kv->key_h : kv->value_h,
-                         s->cache * sizeof(*halves));
-        for (size_t i = 0; i < s->cache; i++)
-            x[i] = float_of_half(halves[i]);
-        free(halves);
-        return x;
-    }
-    int8_t *q = malloc(s->cache);
-    float *scale = malloc(s->cache / dim * sizeof(*scale));
-    assert_true(q && scale);
-    rig->o->download(rig->o, q, keys ? kv->key_q : kv->value_q, s->cache);
-    rig->o->download(rig->o, scale, keys ? kv->key_scale : kv->value_scale,
-                     s->cache / dim * sizeof(*scale));
-    for (size_t i = 0; i < s->cache; i++)
-        x[i] = (float)q[i] * scale[i / dim];
-    free(q);
-    free(scale);
+    free(host);
     return x;
+}
+
+/* The layers before and after it, and block 0, hold what they held. */
+static void check_neighbours(struct rig *rig, const struct scene *s, const struct cache *cache)
+{
+    char *host = malloc(cache->bytes);
+    assert_non_null(host);
+    rig->o->download(rig->o, host, cache->base, cache->bytes);
+    for (size_t i = 0; i < cache->bytes; i++) {
+        size_t layer = i / cache->layer_bytes;
+        if ((layer < LAYERS || layer % LAYERS != 1) && host[i] != (char)POISON)
+            fail_msg("byte %zu of %d blocks", i, s->n_blocks);
+    }
+    free(host);
 }
 
 static size_t place_of(const struct scene *s, int32_t seq, int32_t kv_head, int32_t position)
@@ -398,10 +412,10 @@ static void check_tables(const struct scene *s, const float *whole)
     for (size_t i = 0; cpu_kernels_at(i); i++) {
         struct rig rig = {.cpu = true};
         assert_int_equal(ops_cpu_open_with(&rig.o, 1 + (int32_t)i * 3, cpu_kernels_at(i)), OK);
-        struct kv_layer kv = cache_put(&rig, s);
-        step_run(&rig, s, &kv, zero, s->c->context, qkv, y);
+        struct cache cache = cache_put(&rig, s);
+        step_run(&rig, s, &cache, zero, s->c->context, qkv, y);
         assert_memory_equal(y, whole, y_size);
-        cache_release(&rig, &kv);
+        cache_release(&rig, &cache);
         rig_close(&rig);
     }
     free(qkv);
@@ -421,22 +435,23 @@ static void scene_test(const struct attention_case *c, int32_t threads)
     assert_true(qkv && whole && pieces);
 
     struct rig rig = rig_open(threads);
-    struct kv_layer kv = cache_put(&rig, &s);
+    struct cache cache = cache_put(&rig, &s);
     const int32_t zero[SEQS_MAX] = {0};
-    step_run(&rig, &s, &kv, zero, c->context, qkv, whole);
-    float *keys = cache_read(&rig, &s, &kv, true);
-    float *values = cache_read(&rig, &s, &kv, false);
+    step_run(&rig, &s, &cache, zero, c->context, qkv, whole);
+    float *keys = cache_read(&rig, &s, &cache, true);
+    float *values = cache_read(&rig, &s, &cache, false);
     check_stored(&s, keys, values, qkv);
+    check_neighbours(&rig, &s, &cache);
     check_attention(&rig, &s, keys, values, qkv, whole);
     if (rig.cpu)
         check_tables(&s, whole);
     free(keys);
     free(values);
-    cache_release(&rig, &kv);
+    cache_release(&rig, &cache);
     rig_close(&rig);
 
     rig = rig_open(8 - threads);
-    kv = cache_put(&rig, &s);
+    cache = cache_put(&rig, &s);
     int32_t from[SEQS_MAX] = {0};
     int32_t to[SEQS_MAX] = {0};
     for (int32_t step = 0; step < 6; step++) {
@@ -451,10 +466,10 @@ static void scene_test(const struct attention_case *c, int32_t threads)
             n_rows += to[i] - from[i];
         }
         if (n_rows > 0)
-            step_run(&rig, &s, &kv, from, to, qkv, pieces);
+            step_run(&rig, &s, &cache, from, to, qkv, pieces);
     }
     assert_memory_equal(pieces, whole, y_size);
-    cache_release(&rig, &kv);
+    cache_release(&rig, &cache);
     rig_close(&rig);
     free(qkv);
     free(whole);

@@ -1,3 +1,4 @@
+#include "kernels/paged.h"
 #include "tests/ops_rig.h"
 #include "tests/simt/fault.h"
 
@@ -89,11 +90,6 @@ static bool make_layer(struct run *r, struct layer *l)
     l->wide = get(r, ROWS * 3 * DIM * sizeof(float));
     l->rows = get(r, ROWS * DIM * sizeof(float));
     l->gain = put(r, ones, DIM * sizeof(float));
-    l->kv = (struct kv_layer){.kind = NUM_Q8};
-    l->kv.key_q = get(r, BLOCK * DIM);
-    l->kv.value_q = get(r, BLOCK * DIM);
-    l->kv.key_scale = get(r, BLOCK * HEADS * sizeof(float));
-    l->kv.value_scale = get(r, BLOCK * HEADS * sizeof(float));
     l->ids = put(r, ids, sizeof(ids));
     /* Positions 0 and 1 of one sequence, whose only block is 0. */
     l->step = (struct step_view){ROWS, 1, l->ids, l->ids + 4, l->ids + 6, l->ids + 4, 1, ROWS};
@@ -104,6 +100,10 @@ static bool make_layer(struct run *r, struct layer *l)
                                    .score_scale = 0.1f,
                                    .norm_eps = eps,
                                    .rope_freq = l->gain};
+    size_t bytes = kv_layer_bytes(NUM_Q8, &l->shape);
+    char *cache = get(r, bytes);
+    if (cache)
+        l->kv = kv_layer_at(NUM_Q8, &l->shape, cache, bytes);
     return r->status == OK;
 }
 
