@@ -267,7 +267,8 @@ static void test_storm(void **state)
     rig_turn(&g);
     assert_true(conn_set_count(g.set) < MANY / 2);
     assert_int_equal(g.n_requests, 2);
-    for (int i = 0; i < 20; i++)
+    /* libuv accepts a few in each turn, from 1.45 on only one. */
+    for (int i = 0; i < MANY && conn_set_count(g.set) <= MANY; i++)
         rig_turn(&g);
     assert_int_equal(conn_set_count(g.set), MANY + 1);
     for (int i = 0; i < MANY; i++)
