@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-/* The command line. One table in options.c names every option with its type, range,
+/* The command line. One table in options_table.c names every option with its type, range,
  * default and help; parsing, the environment, --help and the messages about mistakes
  * all come from it. Strings point into argv and the environment. */
 

@@ -1,6 +1,6 @@
 /* Every option and command, as rows. A row says where in struct options its value goes, so no other
  * place lists them: a new option is a new row and a new member. */
-#include "server/options_table.h"
+#include "server/options_private.h"
 
 #define AT(member) offsetof(struct options, member)
 

@@ -1,9 +1,11 @@
-#ifndef SERVER_OPTIONS_TABLE_H
-#define SERVER_OPTIONS_TABLE_H
+#ifndef SERVER_OPTIONS_PRIVATE_H
+#define SERVER_OPTIONS_PRIVATE_H
 
 #include "server/options.h"
 
-/* The rows that options.c reads and options_table.c lists; for these two alone. */
+/* Shared by options_table.c (every option, as a row), options.c (from argv and the environment to
+ * values), options_value.c (one value), options_check.c (do they fit together) and options_help.c.
+ */
 
 enum option_type {
     OPT_INT,     /* int32_t */
@@ -56,5 +58,19 @@ extern const struct option_group option_groups[];
 extern const size_t n_option_groups;
 extern const struct command_row option_commands[];
 extern const size_t n_option_commands;
+
+/* Room for a range in words, and for what a value should have been. */
+enum { OPTION_RANGE_MAX = 96, OPTION_WANTED_MAX = OPTION_RANGE_MAX + 64 };
+
+/* options_value.c */
+/* False: text is no value of this row. */
+bool option_set(struct options *o, const struct option_row *r, const char *text);
+/* "0 to 1024", "one of a|b"; "" where anything goes. */
+void option_range(char out[OPTION_RANGE_MAX], const struct option_row *r);
+/* "wants ...", for the message about a wrong value. */
+void option_wanted(char out[OPTION_WANTED_MAX], const struct option_row *r);
+
+/* options_check.c */
+enum status options_check(const struct options *o, char *err, size_t err_size) MUST_CHECK;
 
 #endif
