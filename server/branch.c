@@ -23,6 +23,12 @@ void branch_close(struct branch *b)
 
 /* ---- reading ------------------------------------------------------------------------- */
 
+void branch_on_news(struct branch *b)
+{
+    b->news = true;
+    b->news_ns = now_ns();
+}
+
 static enum metric_finish metric_of(const struct branch *b)
 {
     if (b->output.stopped || b->finish == SCHED_STOP)
@@ -39,22 +45,23 @@ static void release(struct branch *b)
     sched_release(b->sched, b->req);
     b->req = NULL;
     output_end(&b->output);
-    metrics_request(b->metrics, metric_of(b), b->arrived_ns, &b->timing, (int32_t)b->prompt->n,
-                    b->output.n_seen);
+    metrics_request(b->metrics, metric_of(b), seconds_between(b->arrived_ns, b->news_ns),
+                    &b->timing, (int32_t)b->prompt->n, b->output.n_seen);
 }
 
+/* By the clock of the news: a client that reads slowly has its tokens read late, and that says
+ * nothing about the engine. */
 static void count_tokens(struct branch *b, int32_t n)
 {
     struct model_metrics *m = b->metrics;
-    uint64_t now = now_ns();
     if (n == 0)
         return;
     m->generation_tokens += (uint64_t)n;
-    if (b->read_ns)
-        metrics_add_n(m, HIST_BETWEEN, (double)(now - b->read_ns) * 1e-9 / n, (uint64_t)n);
+    if (b->counted_ns)
+        metrics_add_n(m, HIST_BETWEEN, seconds_between(b->counted_ns, b->news_ns) / n, (uint64_t)n);
     else
-        metrics_add(m, HIST_FIRST, (double)(now - b->arrived_ns) * 1e-9);
-    b->read_ns = now;
+        metrics_add(m, HIST_FIRST, seconds_between(b->arrived_ns, b->news_ns));
+    b->counted_ns = b->news_ns;
 }
 
 static bool judge(struct branch *b, struct details *d, const struct picked *p, int32_t n)

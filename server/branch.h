@@ -21,8 +21,9 @@ struct branch {
     struct sched_timing timing;
     enum sched_finish finish; /* SCHED_RUNNING until the finish has been read */
     uint64_t arrived_ns;
-    uint64_t read_ns; /* when tokens last came */
-    bool news;        /* the scheduler has something that was not read */
+    uint64_t news_ns;    /* when the scheduler last rang for it, whether or not that was read */
+    uint64_t counted_ns; /* news_ns of the tokens that were counted last */
+    bool news;           /* the scheduler has something that was not read */
     bool echoed;
     bool told; /* its end has been written */
 };
@@ -30,6 +31,8 @@ struct branch {
 enum status branch_open(struct branch *b, const struct tokenizer *t) MUST_CHECK;
 void branch_close(struct branch *b); /* also after a failed open; zeroed is fine */
 
+/* The scheduler has something for it. */
+void branch_on_news(struct branch *b);
 /* Everything the scheduler has by now becomes text; at the finish its request is released.
  * False: nothing was new. */
 bool branch_read(struct branch *b);

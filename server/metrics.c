@@ -88,7 +88,7 @@ void metrics_add(struct model_metrics *m, enum metric_histogram which, double va
     metrics_add_n(m, which, value, 1);
 }
 
-static double seconds(uint64_t from_ns, uint64_t to_ns)
+double seconds_between(uint64_t from_ns, uint64_t to_ns)
 {
     return to_ns > from_ns ? (double)(to_ns - from_ns) * 1e-9 : 0;
 }
@@ -100,7 +100,7 @@ static enum metric_phase phase_of(const struct sched_timing *t)
     return t->first_ns ? PHASE_DECODE : PHASE_PREFILL;
 }
 
-void metrics_request(struct model_metrics *m, enum metric_finish finish, uint64_t arrived_ns,
+void metrics_request(struct model_metrics *m, enum metric_finish finish, double whole_s,
                      const struct sched_timing *t, int32_t n_prompt, int32_t n_answer)
 {
     m->finished[finish]++;
@@ -108,18 +108,18 @@ void metrics_request(struct model_metrics *m, enum metric_finish finish, uint64_
         m->cancelled[phase_of(t)]++;
     m->prompt_tokens += (uint64_t)n_prompt;
     m->cached_tokens += (uint64_t)t->n_cached;
-    metrics_add(m, HIST_WHOLE, seconds(arrived_ns, now_ns()));
+    metrics_add(m, HIST_WHOLE, whole_s);
     metrics_add(m, HIST_PROMPT, n_prompt);
     metrics_add(m, HIST_ANSWER, n_answer);
     metrics_add(m, HIST_COMPUTED, n_prompt - t->n_cached);
     if (t->scheduled_ns)
-        metrics_add(m, HIST_QUEUE, seconds(t->submitted_ns, t->scheduled_ns));
+        metrics_add(m, HIST_QUEUE, seconds_between(t->submitted_ns, t->scheduled_ns));
     if (!t->first_ns)
         return;
-    double decode = seconds(t->first_ns, t->last_ns);
-    metrics_add(m, HIST_PREFILL, seconds(t->scheduled_ns, t->first_ns));
+    double decode = seconds_between(t->first_ns, t->last_ns);
+    metrics_add(m, HIST_PREFILL, seconds_between(t->scheduled_ns, t->first_ns));
     metrics_add(m, HIST_DECODE, decode);
-    metrics_add(m, HIST_INFERENCE, seconds(t->scheduled_ns, t->last_ns));
+    metrics_add(m, HIST_INFERENCE, seconds_between(t->scheduled_ns, t->last_ns));
     if (n_answer > 1)
         metrics_add(m, HIST_PER_TOKEN, decode / (n_answer - 1));
 }

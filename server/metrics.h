@@ -38,10 +38,10 @@ enum metric_histogram {
     HIST_MAX_TOKENS, /* as asked for */
     HIST_COMPUTED,   /* prompt tokens that the cache did not have */
     HIST_N,          /* answers asked for */
-    HIST_FIRST,      /* TTFT */
-    HIST_BETWEEN,    /* ITL */
-    HIST_PER_TOKEN,  /* mean time between the tokens of one answer */
-    HIST_WHOLE,
+    HIST_FIRST,      /* TTFT: from the whole request to the loop hearing of a first token */
+    HIST_BETWEEN,    /* ITL: between two such news, shared by the tokens of one */
+    HIST_PER_TOKEN,  /* mean time between the tokens of one answer, by the engine's clock */
+    HIST_WHOLE,      /* from the whole request to the news of its end */
     HIST_QUEUE,
     HIST_PREFILL,
     HIST_DECODE,
@@ -111,14 +111,16 @@ struct metrics_view {
     int32_t queue_limit;
 };
 
+/* 0 where the end does not come after the beginning. */
+double seconds_between(uint64_t from_ns, uint64_t to_ns);
 void metrics_init(struct metrics *m);
 void metrics_http(struct metrics *m, const struct metric_http *h);
 void metrics_add(struct model_metrics *m, enum metric_histogram which, double value);
 /* n equal values, as when several tokens came at once. */
 void metrics_add_n(struct model_metrics *m, enum metric_histogram which, double value, uint64_t n);
 
-/* One answer has ended; arrived_ns is the instant the request's body was complete. */
-void metrics_request(struct model_metrics *m, enum metric_finish finish, uint64_t arrived_ns,
+/* One answer has ended, whole_s seconds after the request's body was complete. */
+void metrics_request(struct model_metrics *m, enum metric_finish finish, double whole_s,
                      const struct sched_timing *t, int32_t n_prompt, int32_t n_answer);
 
 void metrics_write(struct buf *out, const struct metrics *m, const struct metrics_view *view);

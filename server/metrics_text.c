@@ -62,16 +62,24 @@ static const struct {
     [HIST_COMPUTED] = {"vllm:request_prefill_kv_computed_tokens",
                        "Prompt tokens that were not in the cache."},
     [HIST_N] = {"vllm:request_params_n", "Answers asked for."},
-    [HIST_FIRST] = {"vllm:time_to_first_token_seconds", "From the request to its first token."},
-    [HIST_BETWEEN] = {"vllm:inter_token_latency_seconds", "Between tokens of one answer."},
+    [HIST_FIRST] = {"vllm:time_to_first_token_seconds",
+                    "From the whole request to its first token reaching the front end, streamed "
+                    "or not; writing it to the socket comes after."},
+    [HIST_BETWEEN] = {"vllm:inter_token_latency_seconds",
+                      "Between tokens of one answer reaching the front end, however slowly the "
+                      "client reads; tokens that come together share the time."},
     [HIST_PER_TOKEN] = {"vllm:request_time_per_output_token_seconds",
-                        "Mean time between the tokens of one answer."},
-    [HIST_WHOLE] = {"vllm:e2e_request_latency_seconds", "From the request to its end."},
-    [HIST_QUEUE] = {"vllm:request_queue_time_seconds", "Waiting for the first step."},
+                        "Mean time between the tokens of one answer, as computed."},
+    [HIST_WHOLE] = {"vllm:e2e_request_latency_seconds",
+                    "From the whole request to its end reaching the front end."},
+    [HIST_QUEUE] = {"vllm:request_queue_time_seconds",
+                    "From the prompt's tokens to the first step."},
     [HIST_PREFILL] = {"vllm:request_prefill_time_seconds", "First step to first token."},
     [HIST_DECODE] = {"vllm:request_decode_time_seconds", "First to last token."},
     [HIST_INFERENCE] = {"vllm:request_inference_time_seconds", "First step to last token."},
-    [HIST_HTTP] = {"http_request_duration_highr_seconds", "Every answer of any route."},
+    [HIST_HTTP] = {"http_request_duration_highr_seconds",
+                   "Any route: from the whole request to the last of its answer being "
+                   "given to the connection."},
 };
 
 /* What every series of one scrape shares. */
@@ -320,17 +328,12 @@ static void write_scheduler(const struct page *p, const char *labels)
     write_plain(p, rows, ARRAY_LEN(rows), labels);
 }
 
-static double seconds(uint64_t from_ns, uint64_t to_ns)
-{
-    return to_ns > from_ns ? (double)(to_ns - from_ns) * 1e-9 : 0;
-}
-
 static void write_own(const struct page *p)
 {
     struct buf *out = p->out;
     const struct metrics *m = p->m;
     const struct metrics_view *v = p->v;
-    double ready = m->ready_ns ? seconds(m->started_ns, m->ready_ns) : 0;
+    double ready = m->ready_ns ? seconds_between(m->started_ns, m->ready_ns) : 0;
     const struct plain rows[] = {
         {"firstlight_client_disconnects_total", "counter",
          "Clients that left before their answer was complete.", (double)m->disconnects},

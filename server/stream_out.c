@@ -223,7 +223,7 @@ void stream_on_news(void *user)
 {
     struct branch *b = user;
     struct stream *st = b->stream;
-    b->news = true;
+    branch_on_news(b);
     if (st->conn && st->gen.stream) {
         pump(st);
         return;

@@ -100,8 +100,8 @@ static void requests(void **state)
                                        .last_ns = now - 1000,
                                        .n_cached = 5};
     const struct sched_timing never = {.submitted_ns = now};
-    metrics_request(&m.model[0], METRIC_STOP, now - 5000, &whole, 12, 3);
-    metrics_request(&m.model[0], METRIC_ABORT, now - 5000, &never, 7, 0);
+    metrics_request(&m.model[0], METRIC_STOP, 5e-6, &whole, 12, 3);
+    metrics_request(&m.model[0], METRIC_ABORT, 5e-6, &never, 7, 0);
     write_all(&out, &m);
     assert_true(value_of(&out, "vllm:prompt_tokens_total" LABELS) == 19);
     assert_true(value_of(&out, "vllm:prompt_tokens_cached_total" LABELS) == 5);

@@ -2,7 +2,8 @@
  * it waits for its first token; and whoever leaves takes nothing along.
  *
  * Negative space: comments among events, one that would interrupt a write, a failure before and
- * after the first comment, a reader that has stopped reading and leaves when its answer is done. */
+ * after the first comment, a reader that has stopped reading and leaves when its answer is done, or
+ * reads on after a pause that no time of the engine may show. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -173,19 +174,17 @@ static void test_comment_before_the_first_token(void **state)
     }
 }
 
-/* The last news of an answer come while a piece is stuck in the socket, and then the client goes.
- */
-static void test_reader_leaves_at_the_end(void **state)
+/* Asks for more than the sockets hold, and does not read. Comes back when all of it is computed and
+ * the loop knows, with an answer that is stuck. */
+static void compute_unread(struct client *c)
 {
-    (void)state;
     enum { SMALL = 4096 };
     const int bytes = SMALL;
     struct sched_stats stats;
-    struct client c;
     serve.env.ping_ns = UINT64_MAX;
-    client_open(&c, &serve.g);
-    assert_int_equal(setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)), 0);
-    ask(&c, "/v1/chat/completions",
+    client_open(c, &serve.g);
+    assert_int_equal(setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)), 0);
+    ask(c, "/v1/chat/completions",
         "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"stream\":true,\"max_tokens\":250,"
         "\"n\":4,\"ignore_eos\":true,\"temperature\":1,\"logprobs\":true,\"top_logprobs\":20}");
     uint64_t until = clock_ms() + PATIENCE_MS;
@@ -198,8 +197,50 @@ static void test_reader_leaves_at_the_end(void **state)
     for (int i = 0; i < 20; i++)
         rig_turn(&serve.g);
     assert_non_null(serve.env.first);
+}
+
+/* The last news of an answer come while a piece is stuck in the socket, and then the client goes.
+ */
+static void test_reader_leaves_at_the_end(void **state)
+{
+    (void)state;
+    struct client c;
+    compute_unread(&c);
     client_close(&c);
     serve_settle(&serve);
+}
+
+static double sum_of(enum metric_histogram which)
+{
+    return serve.metrics.model[0].histogram[which].sum;
+}
+
+static void test_pause_of_a_reader(void **state)
+{
+    (void)state;
+    enum { ANSWERS = 4, PAUSE_MS = 300, LARGE = 4 << 20 };
+    const int bytes = LARGE;
+    struct client c;
+    double between = sum_of(HIST_BETWEEN);
+    double whole = sum_of(HIST_WHOLE);
+    uint64_t start = now_ns();
+    compute_unread(&c);
+    double computing = seconds_between(start, now_ns());
+    /* Longer than anything that it could hide in. */
+    uint64_t until = clock_ms() + (uint64_t)(computing * 1e3) + PAUSE_MS;
+    while (clock_ms() < until)
+        rig_turn(&serve.g);
+    assert_int_equal(setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)), 0);
+    until = clock_ms() + PATIENCE_MS;
+    while (serve.env.first && clock_ms() < until) {
+        rig_turn(&serve.g);
+        client_read(&c);
+    }
+    client_close(&c);
+    serve_settle(&serve);
+    between = sum_of(HIST_BETWEEN) - between;
+    whole = sum_of(HIST_WHOLE) - whole;
+    assert_true(between > 0 && between <= whole && whole <= ANSWERS * computing);
 }
 
 /* What is limited is told by the formats of OpenAI, and by no others. */
@@ -243,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_failure_while_waiting),
         cmocka_unit_test(test_comment_before_the_first_token),
         cmocka_unit_test(test_reader_leaves_at_the_end),
+        cmocka_unit_test(test_pause_of_a_reader),
         cmocka_unit_test(test_limits_are_told),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
