@@ -18,7 +18,7 @@
  * that all of them hold about as many. The threads of the cpu are divided evenly: engines
  * that compute at once would only take them from each other. */
 
-enum { SCRATCH_BYTES = 64 << 20 };
+enum { SCRATCH_BYTES = 64 << 20, FAILURE_BYTES_MAX = 512 };
 
 /* ROWS_CPU come beside those of the answers: with fewer, full steps would leave prompts waiting
  * for whole answers. */
@@ -153,6 +153,16 @@ static const char *path_of(const char *text, size_t *name_bytes)
     return equals + 1;
 }
 
+/* Beside others it has to be said whose failure it is: files of models have the same names. */
+static void name_failed(const struct served *m, enum status s, char *err, size_t err_size)
+{
+    char what[FAILURE_BYTES_MAX];
+    if (m->names.n == 0)
+        return;
+    (void)snprintf(what, sizeof(what), "%s", err[0] ? err : status_text(s));
+    (void)snprintf(err, err_size, "model %s: %s", m->names.name[0], what);
+}
+
 /* text NULL: the demo. */
 static enum status served_inspect(struct served *m, const char *text, char *err, size_t err_size)
 {
@@ -162,18 +172,20 @@ static enum status served_inspect(struct served *m, const char *text, char *err,
         (void)snprintf(err, err_size, "--model %.80s: the name before '=' is not usable", text);
         return E_INVALID;
     }
-    enum status s = model_path(m->path, path, err, err_size);
-    if (s == OK)
-        s = model_inspect(&m->info, m->path, err, err_size);
-    if (s)
-        return s;
+    if (name_bytes > 0 && m->names.n == SERVED_NAMES_MAX) {
+        (void)snprintf(err, err_size, "--model %.80s is one name too many", text);
+        return E_INVALID;
+    }
     if (name_bytes > 0)
         (void)snprintf(m->names.name[m->names.n++], SERVED_NAME_BYTES_MAX, "%.*s", (int)name_bytes,
                        text);
+    m->created = (uint64_t)time(NULL);
+    enum status s = model_path(m->path, path, err, err_size);
+    if (s)
+        return s;
     if (m->names.n == 0)
         name_after_path(&m->names, m->path);
-    m->created = (uint64_t)time(NULL);
-    return OK;
+    return model_inspect(&m->info, m->path, err, err_size);
 }
 
 static enum status add_alias(struct registry *r, const char *text, char *err, size_t err_size)
@@ -235,8 +247,11 @@ enum status registry_inspect(struct registry *r, const struct options *o, char *
         return E_INVALID;
     }
     r->model[0].names = o->names;
-    for (r->n = 0; r->n < n && s == OK; r->n++)
+    for (r->n = 0; r->n < n && s == OK; r->n++) {
         s = served_inspect(&r->model[r->n], o->models.item[r->n], err, err_size);
+        if (s && n > 1)
+            name_failed(&r->model[r->n], s, err, err_size);
+    }
     if (s == OK)
         s = check_names(r, err, err_size);
     for (int32_t i = 0; i < o->aliases.n && s == OK; i++)
@@ -325,8 +340,8 @@ static enum status served_load(struct served *m, const struct options *o,
     stage_over(&at, "backend", 0);
     if (tokenizer_vocab(m->tokenizer) > m->info.vocab)
         log_line(LOG_WARN,
-                 "the tokenizer has %d tokens, the model %d: a prompt with others is refused",
-                 tokenizer_vocab(m->tokenizer), m->info.vocab);
+                 "%s: the tokenizer has %d tokens, the model %d: a prompt with others is refused",
+                 m->names.name[0], tokenizer_vocab(m->tokenizer), m->info.vocab);
     m->backend = m->ops->name;
     m->limits = choose_limits(o, m->backend);
     return load_weights(m, o, progress, progress_arg, err, err_size);
@@ -422,8 +437,11 @@ enum status registry_load(struct registry *r, const struct options *o, model_pro
     enum status s = r->n > 1 ? machine_look(&has, o, err, err_size) : OK;
     if (s == OK)
         plan_shares(r, o, has.bytes_free);
-    for (int32_t i = 0; i < r->n && s == OK; i++)
+    for (int32_t i = 0; i < r->n && s == OK; i++) {
         s = served_load(&r->model[i], o, progress, progress_arg, err, err_size);
+        if (s && r->n > 1)
+            name_failed(&r->model[i], s, err, err_size);
+    }
     return s;
 }
 

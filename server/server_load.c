@@ -46,8 +46,8 @@ static enum status open_engines(struct server *s)
         struct served *m = &s->registry.model[i];
         enum status status = sched_open(&m->sched, m->model, &m->limits, wake, &s->news);
         if (status) {
-            (void)snprintf(s->load_error, sizeof(s->load_error), "scheduler: %s",
-                           status_text(status));
+            (void)snprintf(s->load_error, sizeof(s->load_error), "model %s: scheduler: %s",
+                           m->names.name[0], status_text(status));
             return status;
         }
         s->env.live_max += m->limits.live_max;

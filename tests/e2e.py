@@ -14,6 +14,7 @@ import http.client
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -748,9 +749,29 @@ def several_models(s):
     own.stop()
     for arguments in (["--model", f"x={DEMO}", "--model", f"x={tiny}"],
                       ["--model", f"x={DEMO}", "--alias", "y=z"],
-                      ["--model", f"x y={DEMO}"]):
+                      ["--model", f"x y={DEMO}"],
+                      ["--model", f"i={DEMO}", "--served-model-name", "a,b,c,d,e,f,g,h"]):
         r = program(binary, "serve", "--port", "0", *arguments)
         assert r.returncode == 1, (arguments, r)
+
+
+@case
+def one_of_several_models_fails(s):
+    """Whatever of it fails, and whenever, the message says which model it is."""
+    folder = tempfile.TemporaryDirectory()
+    for broken in ("config.json", "tokenizer.json", None):
+        copy = pathlib.Path(folder.name) / (broken or "missing")
+        if broken:
+            shutil.copytree(DEMO, copy)
+            (copy / broken).write_text("{")
+        for name, argument in (("second", f"second={copy}"), (copy.name, str(copy))):
+            r = program(s.process.args[0], "serve", "--port", "0", "--model", f"first={DEMO}",
+                        "--model", argument)
+            assert r.returncode == 1, (argument, r)
+            named = [line for line in r.stderr.split("\n") if " error " in line]
+            if broken or name == "second":
+                assert len(named) == 1 and f"model {name}: " in named[0], (argument, named)
+            assert "model first: " not in r.stderr, (argument, named)
 
 
 @case
