@@ -30,6 +30,7 @@ static const struct layout time_layouts[] = {
     {"0::/", "/sys/fs/cgroup", "cpu.max", NULL},
     {":cpu:/", "/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us"},
     {":cpu,cpuacct:/", "/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us"},
+    {":cpuacct,cpu:/", "/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us"},
 };
 
 /* The number after `key` on the line that begins with it; with "" the first number
@@ -56,61 +57,69 @@ static bool read_numbers(const char *path, const char *key, size_t *out, size_t 
     return found;
 }
 
-static bool read_in(const struct layout *l, const char *dir, const char *file, const char *key,
-                    size_t *out, size_t *second)
+/* A group of this process in a layout. */
+struct group {
+    const char *root;
+    const struct layout *layout;
+    char dir[LINE_MAX_BYTES]; /* without a final '/' */
+};
+
+static bool read_in(const struct group *g, const char *file, const char *key, size_t *out,
+                    size_t *second)
 {
     char path[PATH_MAX_BYTES + LINE_MAX_BYTES];
-    (void)snprintf(path, sizeof(path), "%s%s/%s", l->mount, dir, file);
+    (void)snprintf(path, sizeof(path), "%s%s%s/%s", g->root, g->layout->mount, g->dir, file);
     return read_numbers(path, key, out, second);
 }
 
-/* The group of this process in a layout, without a final '/'. */
-static bool group_of(const struct layout *l, char dir[LINE_MAX_BYTES])
+static bool group_find(struct group *g, const char *root, const struct layout *l)
 {
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    if (!f)
-        return false;
     char line[LINE_MAX_BYTES];
     bool found = false;
+    *g = (struct group){.root = root, .layout = l};
+    (void)snprintf(line, sizeof(line), "%s/proc/self/cgroup", root);
+    FILE *f = fopen(line, "re");
+    if (!f)
+        return false;
     while (!found && fgets(line, sizeof(line), f)) {
         line[strcspn(line, "\n")] = '\0';
         const char *at = strstr(line, l->line);
         if (!at)
             continue;
-        (void)snprintf(dir, LINE_MAX_BYTES, "%s", at + strlen(l->line) - 1);
+        (void)snprintf(g->dir, sizeof(g->dir), "%s", at + strlen(l->line) - 1);
         found = true;
     }
     (void)fclose(f);
-    size_t n = found ? strlen(dir) : 0;
-    if (n > 0 && dir[n - 1] == '/')
-        dir[n - 1] = '\0';
+    size_t n = found ? strlen(g->dir) : 0;
+    if (n > 0 && g->dir[n - 1] == '/')
+        g->dir[n - 1] = '\0';
     return found;
 }
 
 /* To the group above; false at the root. */
-static bool group_up(char dir[LINE_MAX_BYTES])
+static bool group_up(struct group *g)
 {
-    char *slash = strrchr(dir, '/');
+    char *slash = strrchr(g->dir, '/');
     if (!slash)
         return false;
     *slash = '\0';
     return true;
 }
 
-static void memory_of_group(const struct layout *l, const char *dir, size_t *total,
-                            size_t *available)
+static void memory_of_group(const struct group *g, size_t *total, size_t *available)
 {
+    const struct layout *l = g->layout;
     size_t limit;
     size_t used;
-    if (!read_in(l, dir, l->limit, "", &limit, NULL) || limit == 0 ||
-        !read_in(l, dir, l->used, "", &used, NULL))
+    if (!read_in(g, l->limit, "", &limit, NULL) || limit == 0 ||
+        !read_in(g, l->used, "", &used, NULL))
         return;
     /* Files in the page cache count as used but make room when it is needed; without
      * this a model that was just read would seem to fill its own place twice. */
     static const char *const cached[] = {"inactive_file ", "active_file "};
     for (size_t i = 0; i < ARRAY_LEN(cached); i++) {
         size_t bytes;
-        if (read_in(l, dir, "memory.stat", cached[i], &bytes, NULL))
+        if (read_in(g, "memory.stat", cached[i], &bytes, NULL))
             used -= bytes < used ? bytes : used;
     }
     size_t left = limit > used ? limit - used : 0;
@@ -118,29 +127,37 @@ static void memory_of_group(const struct layout *l, const char *dir, size_t *tot
     *available = left < *available ? left : *available;
 }
 
-void machine_memory(size_t *total, size_t *available)
+void machine_memory_below(const char *root, size_t *total, size_t *available)
 {
+    char path[PATH_MAX_BYTES];
     size_t kib;
-    *total = read_numbers("/proc/meminfo", "MemTotal:", &kib, NULL) ? kib * 1024 : 0;
-    *available = read_numbers("/proc/meminfo", "MemAvailable:", &kib, NULL) ? kib * 1024 : 0;
+    (void)snprintf(path, sizeof(path), "%s/proc/meminfo", root);
+    *total = read_numbers(path, "MemTotal:", &kib, NULL) ? kib * 1024 : 0;
+    *available = read_numbers(path, "MemAvailable:", &kib, NULL) ? kib * 1024 : 0;
     for (size_t i = 0; i < ARRAY_LEN(memory_layouts); i++) {
-        char dir[LINE_MAX_BYTES] = "";
-        if (!group_of(&memory_layouts[i], dir))
+        struct group g;
+        if (!group_find(&g, root, &memory_layouts[i]))
             continue;
         do {
-            memory_of_group(&memory_layouts[i], dir, total, available);
-        } while (group_up(dir));
+            memory_of_group(&g, total, available);
+        } while (group_up(&g));
     }
 }
 
-/* Processor time granted, rounded up to whole cores. */
-static size_t cores_of_group(const struct layout *l, const char *dir, size_t cores)
+void machine_memory(size_t *total, size_t *available)
 {
+    machine_memory_below("", total, available);
+}
+
+/* Processor time granted, rounded up to whole cores. */
+static size_t cores_of_group(const struct group *g, size_t cores)
+{
+    const struct layout *l = g->layout;
     size_t quota;
     size_t period = 0;
-    if (!read_in(l, dir, l->limit, "", &quota, &period))
+    if (!read_in(g, l->limit, "", &quota, &period))
         return cores;
-    if (l->used && !read_in(l, dir, l->used, "", &period, NULL))
+    if (l->used && !read_in(g, l->used, "", &period, NULL))
         return cores;
     if (quota == 0 || period == 0)
         return cores;
@@ -148,24 +165,26 @@ static size_t cores_of_group(const struct layout *l, const char *dir, size_t cor
     return granted < cores ? granted : cores;
 }
 
+int32_t machine_cores_below(const char *root, int32_t cores)
+{
+    size_t n = (size_t)cores;
+    for (size_t i = 0; i < ARRAY_LEN(time_layouts); i++) {
+        struct group g;
+        if (!group_find(&g, root, &time_layouts[i]))
+            continue;
+        do {
+            n = cores_of_group(&g, n);
+        } while (group_up(&g));
+    }
+    return (int32_t)n;
+}
+
 int32_t machine_cores(void)
 {
     cpu_set_t set;
-    size_t cores = 1;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-        cores = (size_t)CPU_COUNT(&set);
-    } else {
-        /* More processors than the set has room for. */
-        long n = sysconf(_SC_NPROCESSORS_ONLN);
-        cores = n > 0 ? (size_t)n : 1;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(time_layouts); i++) {
-        char dir[LINE_MAX_BYTES] = "";
-        if (!group_of(&time_layouts[i], dir))
-            continue;
-        do {
-            cores = cores_of_group(&time_layouts[i], dir, cores);
-        } while (group_up(dir));
-    }
-    return cores < INT32_MAX ? (int32_t)cores : INT32_MAX;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0)
+        return machine_cores_below("", CPU_COUNT(&set));
+    /* More processors than the set has room for. */
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return machine_cores_below("", n < 1 ? 1 : n < INT32_MAX ? (int32_t)n : INT32_MAX);
 }

@@ -1,11 +1,11 @@
 #include "models/load.h"
 
+#include "kernels/cpu_machine.h"
 #include "models/config.h"
 
 #include <assert.h>
 #include <math.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -317,17 +317,10 @@ static bool slot_open(struct slot *sl)
     return sl->raw && sl->wide && sl->q && sl->scale;
 }
 
-static int32_t thread_count(void)
-{
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-    return n < LOAD_THREADS_MAX ? n : LOAD_THREADS_MAX;
-}
-
 /* Starts as many workers as it can; one is enough. */
 static int32_t start(struct load *l, struct worker *worker, pthread_t *thread)
 {
-    int32_t want = thread_count();
+    int32_t want = min32(machine_cores(), LOAD_THREADS_MAX);
     int32_t n = 0;
     while (n < want && slot_open(&l->slot[n])) {
         worker[n] = (struct worker){.load = l, .slot = &l->slot[n]};

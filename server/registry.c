@@ -1,5 +1,6 @@
 #include "server/registry.h"
 
+#include "kernels/cpu_machine.h"
 #include "kernels/ops.h"
 #include "models/find.h"
 
@@ -8,7 +9,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include <uv.h>
 
 /* A served model is built in three stages: inspected (names, sizes), loaded (weights),
  * scheduled (sched). served_close() takes any of them apart in reverse order.
@@ -416,7 +416,7 @@ static void share_out(struct registry *r, const struct options *o, size_t bytes_
 
 static void plan_shares(struct registry *r, const struct options *o, size_t bytes_free)
 {
-    int32_t cores = (int32_t)uv_available_parallelism();
+    int32_t cores = machine_cores();
     if (r->n == 1)
         r->model[0].share = (struct share){.kv_bytes = o->kv_bytes, .threads = o->threads};
     else

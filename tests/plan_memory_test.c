@@ -1,7 +1,9 @@
 /* Aim: what --plan says is what a start takes: the same blocks, the same bytes, the same refusal,
  * worked out without a backend. Negative space: less memory than weights need, less than one
- * context, a cache of a given size, a device that is not there. */
-#include "kernels/ops.h"
+ * context, a cache of a given size, a device that is not there.
+ * And: a block of the cache is one piece of memory. */
+#include "kernels/paged.h"
+#include "models/llama.h"
 #include "models/model.h"
 #include "tests/tiny_model.h"
 
@@ -92,6 +94,38 @@ static void test_of_a_device_that_is_not_there(void **state)
     }
 }
 
+/* So that no more pages are touched than blocks in use have, whatever the number of layers. */
+static void test_a_block_is_one_piece(void **state)
+{
+    static const enum model_kv kinds[] = {KV_Q8, KV_F32, KV_F16};
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        char err[ERR] = "";
+        struct ops *ops;
+        struct model *m;
+        const struct ops_options backend = {.backend = "cpu", .threads = 1};
+        const struct model_options how = {
+            .path = *state, .step_rows_max = 24, .step_seqs_max = 6, .kv = kinds[i]};
+        assert_int_equal(ops_open(&ops, &backend, err, sizeof(err)), OK);
+        assert_int_equal(model_open(&m, &how, ops, err, sizeof(err)), OK);
+        const struct llama_layer *layer = model_llama(m)->layer;
+        const char *block = layer[0].kv.key;
+        size_t used = 0;
+        for (int32_t l = 0; l < shape.layers; l++) {
+            const struct kv_layer *kv = &layer[l].kv;
+            const char *last = kinds[i] == KV_Q8 ? (char *)kv->value_scale : kv->value;
+            size_t each = kv_layer_bytes(kv->kind, &layer[l].shape);
+            assert_int_equal(kv->block_bytes, (size_t)shape.layers * each);
+            assert_ptr_equal(kv->key, block + (size_t)l * each);
+            assert_true(last > (char *)kv->key && last < (char *)kv->key + each);
+            used += each;
+        }
+        assert_int_equal(used, layer[0].kv.block_bytes);
+        assert_int_equal(used, BLOCK * model_info(m)->kv_bytes_per_token);
+        model_close(m);
+        ops->close(ops);
+    }
+}
+
 static int make_model(void **state)
 {
     static char dir[64];
@@ -111,6 +145,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_as_opened),
+        cmocka_unit_test(test_a_block_is_one_piece),
         cmocka_unit_test(test_of_a_device_that_is_not_there),
     };
     return cmocka_run_group_tests(tests, make_model, drop_model);

@@ -22,8 +22,8 @@ SEAMS = [
 
 # What a floor may include of the floors below it; everything else there is private.
 PUBLIC = {
-    "kernels": {"kernels/base.h", "kernels/list.h", "kernels/ops.h", "kernels/paged.h",
-                "kernels/sampling.h"},
+    "kernels": {"kernels/base.h", "kernels/cpu_machine.h", "kernels/list.h", "kernels/ops.h",
+                "kernels/paged.h", "kernels/sampling.h"},
     "models": {"models/model.h", "models/tokenizer.h", "models/chat.h", "models/strict_json.h",
                "models/convert.h", "models/find.h"},
     "scheduler": {"scheduler/sched.h", "scheduler/load.h"},
