@@ -114,7 +114,8 @@ static const struct choice choices[] = {
     {"skinny half", linear_skinny_half, NUM_F32, 80, ANY_SM, 1, ANY_ROWS, 64},
     {"skinny exact", linear_skinny_exact, NUM_Q8, 103, 103, 1, ANY_ROWS, 64},
     {"skinny", linear_skinny_q8, NUM_Q8, 80, ANY_SM, 1, 16, 64},
-    {"wgmma", linear_wgmma, NUM_Q8, 90, 90, 192, ANY_ROWS, 16},
+    {"turned", linear_turned, NUM_Q8, 90, 90, 17, 256, 16},
+    {"wgmma", linear_wgmma, NUM_Q8, 90, 90, 257, ANY_ROWS, 16},
     {"tile 64", linear_tile_small, NUM_Q8, 80, ANY_SM, 1, 191, 16},
     {"tile 128", linear_tile_large, NUM_Q8, 80, ANY_SM, 192, ANY_ROWS, 16},
 };

@@ -37,6 +37,7 @@ int linear_skinny_exact(const struct gpu *g, const struct product *p);
 int linear_skinny_half(const struct gpu *g, const struct product *p);
 int linear_tile_small(const struct gpu *g, const struct product *p);
 int linear_tile_large(const struct gpu *g, const struct product *p);
+int linear_turned(const struct gpu *g, const struct product *p);
 int linear_wgmma(const struct gpu *g, const struct product *p);
 
 #endif

@@ -1,8 +1,8 @@
 /* W8A8 products for many rows on Hopper: a tile of 128 x 128 outputs, one warp that asks the
  * copy engine for stages of k, two warpgroups that multiply them with wgmma. Slots go round: the
- * copy engine tells `full`, the last reader tells `empty`. A slot is given back one stage late,
- * when wgmma has certainly read it. Same integers, same expression behind them as the other
- * kernels: the same bits.
+ * copy engine tells `full`, each warp that has read it tells `empty`, one stage late, when wgmma
+ * has certainly read it. Same integers, same expression behind them as the other kernels: the same
+ * bits.
  *
  * The main loop is do {} while: ptxas serializes wgmma in a for loop (warnings C75xx, which the
  * register table's gate refuses). */
@@ -13,6 +13,7 @@ enum {
     SLOTS = 5,
     GROUP_THREADS = 128,
     CONSUMERS = 2, /* warpgroups of 64 rows each */
+    CONSUMER_WARPS = CONSUMERS * GROUP_THREADS / WARP,
     THREADS = GROUP_THREADS * (1 + CONSUMERS),
     SLOT_BYTES = TILE * TILE,
     PRODUCER_REGISTERS = 40,
@@ -63,14 +64,14 @@ static __device__ inline void multiply_stage(const struct ring &r, int stage, in
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < TILE; k += WGMMA_DEPTH)
-        wgmma_s8_n128(sum, wgmma_descriptor(x + (shared_address)k),
+        wgmma_s8<128>(sum, wgmma_descriptor(x + (shared_address)k),
                       wgmma_descriptor(w + (shared_address)k));
     wgmma_commit();
 }
 
 static __device__ inline void consume(const struct ring &r, int group, int (&sum)[OUTPUTS])
 {
-    bool speaks = threadIdx.x % GROUP_THREADS == 0;
+    bool speaks = threadIdx.x % WARP == 0;
     int stage = 0;
 #pragma unroll 1
     do {
@@ -80,6 +81,7 @@ static __device__ inline void consume(const struct ring &r, int group, int (&sum
             mbarrier_arrive(r.empty + (shared_address)(8 * ((stage - 1) % SLOTS)));
     } while (++stage < r.stages);
     wgmma_wait<0>();
+    wgmma_done(sum);
 }
 
 static __device__ inline void write(const struct product &p, int row0, int n0,
@@ -125,7 +127,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     if (threadIdx.x == 0) {
         for (int i = 0; i < SLOTS; i++) {
             mbarrier_init(r.full + (shared_address)(8 * i), 1);
-            mbarrier_init(r.empty + (shared_address)(8 * i), CONSUMERS);
+            mbarrier_init(r.empty + (shared_address)(8 * i), CONSUMER_WARPS);
         }
         mbarrier_init_done();
     }

@@ -37,7 +37,8 @@ template <typename T> static inline void shared_put(T *to, T v AT_)
     simt_shared_put(to, &v, sizeof(T), at);
 }
 
-/* Weights: read once, not worth a place in the first-level cache. 16-byte aligned. */
+/* Weights: read once, so worth no place in the first-level cache and the first to leave the second.
+ * 16-byte aligned. */
 static inline uint4 load_once16(const void *p)
 {
     return *static_cast<const uint4 *>(p);
@@ -89,6 +90,12 @@ static inline uint32_t pack_half2(float low, float high)
     uint32_t bits;
     __builtin_memcpy(&bits, both, sizeof(bits));
     return bits;
+}
+
+/* The same of what half_range() leaves. */
+static inline uint32_t pack_half2_limited(float low, float high)
+{
+    return pack_half2(half_range(low), half_range(high));
 }
 
 /* Four int8 in a word -> two words of two halves each, exact. */
@@ -145,6 +152,13 @@ static inline void tma_load(shared_address to, const tensor_map *map, shared_add
     simt_tma_load(to, map, bar, x, y, at);
 }
 
+/* The same of weights: see load_once16(). */
+static inline void tma_load_once(shared_address to, const tensor_map *map, shared_address bar,
+                                 int x, int y AT_)
+{
+    simt_tma_load(to, map, bar, x, y, at);
+}
+
 static inline void wgmma_fence()
 {
 }
@@ -159,9 +173,15 @@ template <int LEFT> static inline void wgmma_wait(AT)
     simt_wgmma_wait(LEFT, at);
 }
 
-static inline void wgmma_s8_n128(int (&d)[64], uint64_t a, uint64_t b AT_)
+/* 64 x N products over 32 of k; d: a thread's part of them. */
+template <int N> static inline void wgmma_s8(int (&d)[N / 2], uint64_t a, uint64_t b AT_)
 {
-    simt_wgmma_s8(d, 128, a, b, at);
+    simt_wgmma_s8(d, N, a, b, at);
+}
+
+/* Behind wgmma_wait(): what reads d stays behind it. */
+template <int SIZE> static inline void wgmma_done(int (&)[SIZE])
+{
 }
 
 static inline int tensor_map_of(tensor_map *m, const int8_t *base, int k, int rows, int box_k,
@@ -204,12 +224,21 @@ template <typename T> PTX void shared_put(T *to, T v)
     *to = v;
 }
 
+/* What the second-level cache drops first. Made once: it has no inputs. */
+PTX uint64_t policy_once()
+{
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+
 PTX uint4 load_once16(const void *p)
 {
     uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0,%1,%2,%3}, [%4];"
+    asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.L2::256B.v4.u32 {%0,%1,%2,%3}, [%4], "
+                 "%5;"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(p));
+                 : "l"(p), "l"(policy_once()));
     return v;
 }
 
@@ -274,6 +303,13 @@ PTX uint32_t pack_half2(float low, float high)
 {
     __half2 both = __floats2half2_rn(low, high);
     return *reinterpret_cast<uint32_t *>(&both);
+}
+
+PTX uint32_t pack_half2_limited(float low, float high)
+{
+    uint32_t both;
+    asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
 }
 
 /* Each byte plus 128 becomes the low mantissa byte of a half of 1024; minus 1152 leaves it. The
@@ -354,6 +390,14 @@ PTX void tma_load(shared_address to, const tensor_map *map, shared_address bar, 
                  : "memory");
 }
 
+PTX void tma_load_once(shared_address to, const tensor_map *map, shared_address bar, int x, int y)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+                 ".L2::cache_hint [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(to),
+                 "l"(map), "r"(bar), "r"(x), "r"(y), "l"(policy_once())
+                 : "memory");
+}
+
 PTX void wgmma_fence()
 {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -369,22 +413,87 @@ template <int LEFT> PTX void wgmma_wait()
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
 }
 
+/* An operand is a constraint each: eight of them, their names in the text, and one instruction of
+ * each width that the kernels use. */
 #define D8(i)                                                                                      \
     "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]),    \
         "+r"(d[i + 6]), "+r"(d[i + 7])
+#define D32(i)  D8(i), D8((i) + 8), D8((i) + 16), D8((i) + 24)
+#define T0      "%0,%1,%2,%3,%4,%5,%6,%7"
+#define T8      "%8,%9,%10,%11,%12,%13,%14,%15"
+#define T16     "%16,%17,%18,%19,%20,%21,%22,%23"
+#define T24     "%24,%25,%26,%27,%28,%29,%30,%31"
+#define T32     "%32,%33,%34,%35,%36,%37,%38,%39"
+#define T40     "%40,%41,%42,%43,%44,%45,%46,%47"
+#define T48     "%48,%49,%50,%51,%52,%53,%54,%55"
+#define T56     "%56,%57,%58,%59,%60,%61,%62,%63"
+#define T64     "%64,%65,%66,%67,%68,%69,%70,%71"
+#define T72     "%72,%73,%74,%75,%76,%77,%78,%79"
+#define T80     "%80,%81,%82,%83,%84,%85,%86,%87"
+#define T88     "%88,%89,%90,%91,%92,%93,%94,%95"
+#define T96     "%96,%97,%98,%99,%100,%101,%102,%103"
+#define T104    "%104,%105,%106,%107,%108,%109,%110,%111"
+#define T112    "%112,%113,%114,%115,%116,%117,%118,%119"
+#define T120    "%120,%121,%122,%123,%124,%125,%126,%127"
+#define TEXT16  T0 "," T8
+#define TEXT32  TEXT16 "," T16 "," T24
+#define TEXT64  TEXT32 "," T32 "," T40 "," T48 "," T56
+#define TEXT96  TEXT64 "," T64 "," T72 "," T80 "," T88
+#define TEXT128 TEXT96 "," T96 "," T104 "," T112 "," T120
+#define WGMMA_S8(n, text, first, second, ...)                                                      \
+    asm volatile("{.reg .pred p; setp.ne.b32 p, 1, 0;\n"                                           \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k32.s32.s8.s8 {" text "}, %" #first       \
+                 ", %" #second ", p;}"                                                             \
+                 : __VA_ARGS__                                                                     \
+                 : "l"(a), "l"(b))
 
-PTX void wgmma_s8_n128(int (&d)[64], uint64_t a, uint64_t b)
+template <int N> PTX void wgmma_s8(int (&d)[N / 2], uint64_t a, uint64_t b)
 {
-    asm volatile("{.reg .pred p; setp.ne.b32 p, 1, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 "
-                 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
-                 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
-                 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
-                 "%64, %65, p;}"
-                 : D8(0), D8(8), D8(16), D8(24), D8(32), D8(40), D8(48), D8(56)
-                 : "l"(a), "l"(b));
+    static_assert(N == 16 || N == 32 || N == 64 || N == 128 || N == 192 || N == 256,
+                  "no such here");
+    if constexpr (N == 16)
+        WGMMA_S8(16, T0, 8, 9, D8(0));
+    else if constexpr (N == 32)
+        WGMMA_S8(32, TEXT16, 16, 17, D8(0), D8(8));
+    else if constexpr (N == 64)
+        WGMMA_S8(64, TEXT32, 32, 33, D32(0));
+    else if constexpr (N == 128)
+        WGMMA_S8(128, TEXT64, 64, 65, D32(0), D32(32));
+    else if constexpr (N == 192)
+        WGMMA_S8(192, TEXT96, 96, 97, D32(0), D32(32), D32(64));
+    else
+        WGMMA_S8(256, TEXT128, 128, 129, D32(0), D32(32), D32(64), D32(96));
 }
+
+template <int SIZE> PTX void wgmma_done(int (&d)[SIZE])
+{
+#pragma unroll
+    for (int i = 0; i < SIZE; i++)
+        asm volatile("" : "+r"(d[i])::"memory");
+}
+#undef WGMMA_S8
+#undef TEXT16
+#undef TEXT32
+#undef TEXT64
+#undef TEXT96
+#undef T0
+#undef T8
+#undef T16
+#undef T24
+#undef T32
+#undef T40
+#undef T48
+#undef T56
+#undef T64
+#undef T72
+#undef T80
+#undef T88
+#undef T96
+#undef T104
+#undef T112
+#undef T120
+#undef TEXT128
+#undef D32
 #undef D8
 
 /* What the copy engine needs to know of an int8 matrix [rows][k]: boxes of box_rows x box_k in

@@ -91,6 +91,11 @@ static const struct linear_case linear_cases[] = {
     {.rows = 529, .n = 37, .k = 67, .bias = true},
     {.rows = 24, .n = 97, .k = 131, .lowest = true},
     {.rows = 4096, .n = 8, .k = 32, .accumulate = true},
+    {.rows = 21, .n = 650, .k = 400, .accumulate = true}, /* tiles shared by uneven blocks */
+    {.rows = 12, .n = 600, .k = 640, .bias = true},
+    {.rows = 2, .n = 1030, .k = 128},
+    {.rows = 13, .n = 1040, .k = 192, .bias = true},
+    {.rows = 27, .n = 1100, .k = 64, .accumulate = true},
 };
 
 struct linear_data {
@@ -237,31 +242,40 @@ static void test_linear_float(void **state)
     rig_close(&rig);
 }
 
+/* Rows by themselves, a few at a time and all at once: the same bits. */
+static void linear_alone(const struct linear_case *c, enum number kind, enum number act)
+{
+    static const size_t cuts[] = {0, 1, 2, 5, 11, 28, 63, 64};
+    struct linear_data d = linear_make(c, 7);
+    struct rig rig = rig_open(1);
+    size_t n = (size_t)c->n;
+    float *all = linear_run(&rig, c, &d, kind, act, 0, (size_t)c->rows);
+    rig_close(&rig);
+    for (size_t i = 0; i + 1 < ARRAY_LEN(cuts); i++) {
+        size_t n_rows = cuts[i + 1] - cuts[i];
+        rig = rig_open(1 + (int32_t)i % 3);
+        float *some = linear_run(&rig, c, &d, kind, act, cuts[i], n_rows);
+        assert_memory_equal(some, all + cuts[i] * n, n_rows * n * sizeof(float));
+        free(some);
+        rig_close(&rig);
+    }
+    free(all);
+    linear_free(&d);
+}
+
 static void test_linear_alone(void **state)
 {
-    static const struct linear_case c = {.rows = 64, .n = 200, .k = 712};
-    static const struct {
-        enum number kind;
-        enum number act;
-    } forms[] = {{NUM_Q8, NUM_Q8}, {NUM_Q8, NUM_F32}, {NUM_F32, NUM_F32}};
-    static const size_t cuts[] = {0, 1, 2, 5, 11, 28, 63, 64};
+    static const struct linear_case shapes[] = {
+        {.rows = 64, .n = 200, .k = 712},
+        {.rows = 64, .n = 200, .k = 576},
+        {.rows = 64, .n = 1040, .k = 128}, /* enough channels for other kernels' shapes */
+    };
     (void)state;
-    struct linear_data d = linear_make(&c, 7);
-    for (size_t f = 0; f < ARRAY_LEN(forms); f++) {
-        struct rig rig = rig_open(1);
-        float *all = linear_run(&rig, &c, &d, forms[f].kind, forms[f].act, 0, 64);
-        rig_close(&rig);
-        for (size_t i = 0; i + 1 < ARRAY_LEN(cuts); i++) {
-            size_t n_rows = cuts[i + 1] - cuts[i];
-            rig = rig_open(1 + (int32_t)i % 3);
-            float *some = linear_run(&rig, &c, &d, forms[f].kind, forms[f].act, cuts[i], n_rows);
-            assert_memory_equal(some, all + cuts[i] * 200, n_rows * 200 * sizeof(float));
-            free(some);
-            rig_close(&rig);
-        }
-        free(all);
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+        linear_alone(&shapes[i], NUM_Q8, NUM_Q8);
+        linear_alone(&shapes[i], NUM_Q8, NUM_F32);
+        linear_alone(&shapes[i], NUM_F32, NUM_F32);
     }
-    linear_free(&d);
 }
 
 /* ---- operations by rows ---- */

@@ -28,7 +28,8 @@ OVERFLOW = r"heap-buffer-overflow"
 
 # Where a header's plants are compiled in.
 SOURCES = {"pick_select.cuh": "pick.cu", "half.h": "attention.cu",
-           "attention_chunk.cuh": "attention_flash.cu"}
+           "attention_chunk.cuh": "attention_flash.cu", "linear_skinny.cuh": "linear_skinny.cuh",
+           "linear_turned.cuh": "linear_turned.cu"}
 
 # name, file, what is there, what is planted, kernel of the table or "steps" or "layer" (those of
 # tests/cuda_graphs.c, the layer of tests/cuda_fault.c), preset, what must be reported
@@ -93,13 +94,13 @@ PLANTS = [
     ("mbarriers used before all know them", "linear_wgmma.cu",
      "    __syncthreads();\n    dependency_wait();", "    dependency_wait();",
      "wgmma", "cpu", r"not initialized"),
-    ("missing barrier before the sum over warps", "linear_skinny.cu",
-     "    __syncthreads();\n    for (int at =", "    for (int at =",
+    ("missing barrier before the sum over warps", "linear_skinny.cuh",
+     "    __syncthreads();\n    finish<S>", "    finish<S>",
      "skinny", "cpu", WRONG),
-    ("the same, by the race detector", "linear_skinny.cu",
-     "    __syncthreads();\n    for (int at =", "    for (int at =",
+    ("the same, by the race detector", "linear_skinny.cuh",
+     "    __syncthreads();\n    finish<S>", "    finish<S>",
      "skinny", "tsan", RACE),
-    ("a kernel that never waits for the one before", "linear_skinny.cu",
+    ("a kernel that never waits for the one before", "linear_skinny.cuh",
      "    dependency_wait();", "", "layer", "cpu", r"without dependency_wait"),
     ("a row read before the one who writes it is done", "rows.cu",
      "    follow();\n    size_t row = blockIdx.x;\n    const float *in = x + row * (size_t)dim;\n"
@@ -107,18 +108,54 @@ PLANTS = [
      "    size_t row = blockIdx.x;\n    const float *in = x + row * (size_t)dim;\n"
      "    float sum = 0.0f * in[threadIdx.x % (unsigned)dim];\n    follow();",
      "layer", "tsan", RACE),
-    ("activations asked for before the wait", "linear_skinny.cu",
+    ("activations asked for before the wait", "linear_skinny.cuh",
      "    dependency_wait();\n",
      "    int early = p.x.kind == NUM_Q8 ? p.x.q[threadIdx.x % 16] : 0;\n"
      "    dependency_wait();\n    if (early == 100)\n        return;\n",
      "layer", "tsan", RACE),
-    ("a collective in a branch", "linear_skinny.cu",
-     "if (step >= weights.steps)\n                continue;",
-     "if (step >= weights.steps || row0 + g >= p.rows)\n                continue;",
+    ("a collective in a branch", "linear_skinny.cuh",
+     "if (step >= weights.steps)\n                break;",
+     "if (step >= weights.steps || row0 + g >= p.rows)\n                break;",
      "skinny", "cpu", r"different collectives|deadlock"),
-    ("channels not checked", "linear_skinny.cu",
-     "channel + 8 < w.n ? channel + 8 : w.n - 1", "channel + 8",
+    ("channels not checked", "linear_skinny.cuh",
+     "8 * r < left ? 8 * r : left", "8 * r",
      "skinny", "asan", OVERFLOW),
+    ("a share's last slot kept", "linear_turned.cuh",
+     "    if (speaks)\n        mbarrier_arrive(r.empty_of(last - 1));", "    (void)speaks;",
+     "turned", "cpu", r"deadlock"),
+    ("a slot given back before it is read", "linear_turned.cuh",
+     "        wgmma_wait<1>();\n        if (turn > first && speaks)\n"
+     "            mbarrier_arrive(r.empty_of(turn - 1));",
+     "        if (turn > first && speaks)\n            mbarrier_arrive(r.empty_of(turn - 1));\n"
+     "        if (turn == first && turn + 1 < last && speaks)\n"
+     "            mbarrier_arrive(r.empty_of(turn));\n        wgmma_wait<1>();",
+     "turned", "cpu", WRONG + "|more arrivals|deadlock"),
+    ("a ring that forgets its lap", "linear_turned.cuh",
+     "return (unsigned)(turn / S::slots) & 1;", "return (unsigned)turn & 1;",
+     "turned", "cpu", WRONG + "|deadlock"),
+    ("a share one stage short", "linear_turned.cuh",
+     "return (int)((int64_t)units * block / blocks);",
+     "return (int)((int64_t)(units - 1) * block / blocks);",
+     "turned", "cpu", WRONG),
+    ("a tile that is told of before it is there", "linear_turned.cuh",
+     "        mine[i * WARP] = sum[i];\n    __syncwarp();", "        mine[i * WARP] = sum[i];",
+     "turned", "tsan", RACE),
+    ("parts of a tile in one place", "linear_turned.cuh",
+     "    place += s.first(block) / s.stages != tile;", "",
+     "turned", "cpu", WRONG),
+    ("an owner too many", "linear_turned.cuh",
+     "(((int64_t)unit + 1) * blocks - 1) / units", "(((int64_t)unit + 1) * blocks) / units",
+     "turned", "cpu", WRONG),
+    ("activations of the ring's first turns before the wait", "linear_turned.cuh",
+     "    dependency_wait();\n    for (int turn = 0; turn < ahead; turn++)\n"
+     "        from.activations(r, turn);",
+     "    for (int turn = 0; turn < ahead; turn++)\n        from.activations(r, turn);\n"
+     "    dependency_wait();",
+     "turned", "tsan", RACE),
+    ("channels of a ragged tile written", "linear_turned.cuh",
+     "        if (n >= p.w.n)\n            continue;", "",
+     "turned", "asan", OVERFLOW),
+    ("control", "linear_turned.cuh", "enum {", "enum {", "turned", "tsan", None),
     ("keys used before they are there", "attention_flash.cu",
      "        cp_async_wait<0>();\n        __syncwarp();", "        __syncwarp();",
      "", "cpu", WRONG + "|cp.async under way"),
@@ -199,7 +236,7 @@ PLANTS = [
     ("control", "graphs.cu", "static bool same", "static bool same", "steps", "cpu", None),
     ("control", "linear_tile.cu", "enum {", "enum {", "tile 64", "cpu", None),
     ("control", "linear_wgmma.cu", "enum {", "enum {", "wgmma", "asan", None),
-    ("control", "linear_skinny.cu", "enum {", "enum {", "skinny", "tsan", None),
+    ("control", "linear_skinny.cuh", "enum {", "enum {", "skinny", "tsan", None),
     ("a reduction's second barrier", "device.cuh",
      "        sum += part[i];\n    __syncthreads();", "        sum += part[i];",
      "", "tsan", RACE),

@@ -237,56 +237,67 @@ static void test_bulk_copy(void **)
 /* PTX ISA, wgmma D fragment of m64nN: element i of N / 2: row = 16 * (warp % 4) + lane / 4 +
  * 8 * (i / 2 % 2), col = 8 * (i / 4) + 2 * (lane % 4) + i % 2. Operands through the copy engine,
  * since that is who writes the swizzle. */
-static void test_wgmma(void **)
+template <int N> static void wgmma_case()
 {
+    enum { A_BYTES = 64 * 128, B_BYTES = N * 128 };
     alignas(16) static int8_t a[64][128];
-    alignas(16) static int8_t b[128][128];
-    static int got[64][128];
-    for (int8_t &v : *(int8_t(*)[64 * 128]) a)
+    alignas(16) static int8_t b[N][128];
+    static int got[64][N];
+    for (int8_t &v : *(int8_t(*)[A_BYTES])a)
         v = (int8_t)(random_below(256) - 128);
-    for (int8_t &v : *(int8_t(*)[128 * 128]) b)
+    for (int8_t &v : *(int8_t(*)[B_BYTES])b)
         v = (int8_t)(random_below(256) - 128);
     tensor_map ma;
     tensor_map mb;
     assert_int_equal(tensor_map_of(&ma, &a[0][0], 128, 64, 128, 64), 0);
-    assert_int_equal(tensor_map_of(&mb, &b[0][0], 128, 128, 128, 128), 0);
-    run(128, 3 * 8192 + 16, [=] {
-        unsigned char *sm = (unsigned char *)simt_shared(3 * 8192 + 16);
+    assert_int_equal(tensor_map_of(&mb, &b[0][0], 128, N, 128, N), 0);
+    run(128, A_BYTES + B_BYTES + 16, [=] {
+        unsigned char *sm = (unsigned char *)simt_shared(A_BYTES + B_BYTES + 16);
         shared_address sa = address_of(sm);
-        shared_address sb = sa + 8192;
-        shared_address bar = sa + 3 * 8192;
-        int d[64] = {};
+        shared_address sb = sa + A_BYTES;
+        shared_address bar = sb + B_BYTES;
+        int d[N / 2] = {};
         if (threadIdx.x == 0) {
             mbarrier_init(bar, 1);
             mbarrier_init_done();
         }
         __syncthreads();
         if (threadIdx.x == 0) {
-            mbarrier_expect(bar, 3 * 8192);
+            mbarrier_expect(bar, A_BYTES + B_BYTES);
             tma_load(sa, &ma, bar, 0, 0);
             tma_load(sb, &mb, bar, 0, 0);
         }
         mbarrier_wait(bar, 0);
         wgmma_fence();
         for (shared_address k = 0; k < 128; k += 32)
-            wgmma_s8_n128(d, wgmma_descriptor(sa + k), wgmma_descriptor(sb + k));
+            wgmma_s8<N>(d, wgmma_descriptor(sa + k), wgmma_descriptor(sb + k));
         wgmma_commit();
         assert_int_equal(d[0], 0); /* nothing is there before the wait */
         wgmma_wait<0>();
         int lane = (int)threadIdx.x % 32;
         int warp = (int)threadIdx.x / 32;
-        for (int i = 0; i < 64; i++)
+        for (int i = 0; i < N / 2; i++)
             got[16 * warp + lane / 4 + 8 * (i / 2 % 2)][8 * (i / 4) + 2 * (lane % 4) + i % 2] =
                 d[i];
     });
     for (int m = 0; m < 64; m++) {
-        for (int n = 0; n < 128; n++) {
+        for (int n = 0; n < N; n++) {
             int want = 0;
             for (int k = 0; k < 128; k++)
                 want += a[m][k] * b[n][k];
             assert_int_equal(got[m][n], want);
         }
     }
+}
+
+static void test_wgmma(void **)
+{
+    wgmma_case<16>();
+    wgmma_case<32>();
+    wgmma_case<64>();
+    wgmma_case<128>();
+    wgmma_case<192>();
+    wgmma_case<256>();
 }
 
 static void test_half_of_int8(void **)
@@ -451,7 +462,7 @@ static void waits_for_a_phase_that_never_ends()
 static void descriptor_without_swizzle()
 {
     int d[64] = {};
-    wgmma_s8_n128(d, 64, 64);
+    wgmma_s8<128>(d, 64, 64);
 }
 
 static void partial_mask()

@@ -97,7 +97,7 @@ if(cmocka_FOUND AND NOT cuda)
     simt_case(${name}_simt ${name}_simt)
   endforeach()
   # Each kernel of the product's table by itself, on all shapes that it takes, and in other orders.
-  foreach(kernel "skinny half" "skinny" "tile 64" "tile 128" "wgmma")
+  foreach(kernel "skinny half" "skinny" "tile 64" "tile 128" "turned" "wgmma")
     string(REPLACE " " "_" name ${kernel})
     simt_case(ops_simt_${name} ops_simt FIRSTLIGHT_LINEAR=${kernel} SIMT_SM=90)
     simt_case(ops_simt_${name}_shuffled ops_simt FIRSTLIGHT_LINEAR=${kernel} SIMT_SM=90 SIMT_SEED=7)
