@@ -145,7 +145,8 @@ AVX512 static void amx_pack(void *dst, const int8_t *a, int32_t n_a, int32_t k)
     pack_panel(dst, a, n_a, k, 0);
 }
 
-const struct q8_wide cpu_wide_amx = {.n_w = WIDE_W, .pack = amx_pack, .sums = amx_sums};
+const struct q8_wide cpu_wide_amx = {
+    .n_w = WIDE_W, .panel_bytes = q8_panel_bytes, .pack = amx_pack, .sums = amx_sums};
 
 bool cpu_amx_granted(void)
 {

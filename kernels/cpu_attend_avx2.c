@@ -10,11 +10,10 @@
 #if defined(__x86_64__)
 
 #include "kernels/cpu_attend_lanes.h"
+#include "kernels/cpu_avx2.h"
 
-#include <immintrin.h>
-
-#define TARGET __attribute__((target("avx2")))
-#define TILE   TARGET static inline __attribute__((always_inline))
+#define TARGET AVX2
+#define TILE   AVX2_TILE
 
 enum {
     EIGHT = 8,
@@ -24,26 +23,6 @@ enum {
     SUMS = SLAB / EIGHT,
     TOGETHER = 4,
 };
-
-/* 8 rows of 8 dwords become 8 columns. */
-TILE void turn_dwords(__m256i r[EIGHT])
-{
-    __m256i t[EIGHT];
-    for (int i = 0; i < EIGHT; i += 4) {
-        __m256i a = _mm256_unpacklo_epi32(r[i], r[i + 1]);
-        __m256i b = _mm256_unpackhi_epi32(r[i], r[i + 1]);
-        __m256i c = _mm256_unpacklo_epi32(r[i + 2], r[i + 3]);
-        __m256i d = _mm256_unpackhi_epi32(r[i + 2], r[i + 3]);
-        t[i] = _mm256_unpacklo_epi64(a, c);
-        t[i + 1] = _mm256_unpackhi_epi64(a, c);
-        t[i + 2] = _mm256_unpacklo_epi64(b, d);
-        t[i + 3] = _mm256_unpackhi_epi64(b, d);
-    }
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2x128_si256(t[i], t[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2x128_si256(t[i], t[i + 4], 0x31);
-    }
-}
 
 /* Rows first .. first + n of a slab, as much as there is; the rest is 0. */
 static void copy_rows(int8_t to[STRIP][SLAB], const struct strip *s, size_t slab)
@@ -70,7 +49,7 @@ TILE void widen_keys(int16_t pair[PAIRS][STRIP][2], int8_t rows[STRIP][SLAB])
         for (int t = 0; t < EIGHT; t++)
             r[t] = _mm256_shuffle_epi8(
                 _mm256_loadu_si256((const __m256i *)(const void *)(rows[token + t] + half)), swap);
-        turn_dwords(r);
+        turn8(r);
         for (int i = 0; i < EIGHT; i++) {
             int p = half / 2 + 2 * i;
             _mm256_storeu_si256((__m256i *)(void *)pair[p][token],

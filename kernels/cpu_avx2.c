@@ -1,25 +1,23 @@
-/* AVX2: int8 products widened to 16 bit and added in pairs, which is exact for any
- * values; float loops in the fixed lanes of cpu_kernels.h, one LANES group in two
+/* AVX2: for few rows, 32 int8 products per vpmaddubsw, unsigned by signed; many are in
+ * cpu_avx2_wide.c. Float loops in the fixed lanes of cpu_kernels.h, one LANES group in two
  * registers. FMA is left out on purpose: it would round differently from the plain
  * loops. */
 
-#include "kernels/cpu_kernels.h"
+#include "kernels/cpu_avx2.h"
 
 #if defined(__x86_64__)
 
 #include "kernels/cpu_attend.h"
 #include "kernels/cpu_lanes.h"
 
-#include <immintrin.h>
-
-#define TARGET __attribute__((target("avx2")))
-#define TILE   TARGET static inline __attribute__((always_inline))
+#define TARGET AVX2
+#define TILE   AVX2_TILE
 
 enum {
-    STEP = 16,
-    HALF = 8,   /* floats of a register */
-    PASS_W = 4, /* weight rows of an int8 pass */
-    PASS_A = 2,
+    STEP = 32,      /* int8 of a register */
+    CHAINS_MAX = 4, /* sums of one row under way at once */
+    AHEAD = 8192,   /* bytes between the weights read and those asked for */
+    HALF = 8,       /* floats of a register */
     QUAD = 4,
 };
 
@@ -83,59 +81,86 @@ TILE float total1(const struct group *g)
 
 /* ---- int8 ---- */
 
-TILE __m256i wide(const int8_t *q)
+/* Products of |w| and a with the sign of w: two of them, at most 2 * 128 * 127, fit 16 bits. */
+TILE __m256i add_products(__m256i sum, __m256i w, __m256i w_abs, __m256i a)
 {
-    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)q));
+    __m256i pairs = _mm256_maddubs_epi16(w_abs, _mm256_sign_epi8(a, w));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-TILE int32_t sum_of(__m256i v)
-{
-    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
-}
-
-/* n_a is a constant where this is inlined. Weight rows beyond t->n_w repeat the last
- * one; their sums have room in the tile. */
-TILE void q8_pass(const struct q8_tile *t, int first, int row, const int n_a)
+/* One weight row by n_a inputs, each sum in eight parts. Memory is read in order, which the
+ * prefetchers of the machine serve best, with some help across pages. n_a and chains are
+ * constants where this is inlined. */
+TILE void row_sums(__m256i *total, const struct q8_tile *t, const int8_t *w, const int n_a,
+                   const int chains)
 {
     size_t k = (size_t)t->k;
-    const int8_t *w[PASS_W];
-    const int8_t *a = t->a + (size_t)row * k;
-    __m256i sum[PASS_A][PASS_W];
-    for (int i = 0; i < PASS_W; i++) {
-        w[i] = t->w + (size_t)(first + i < t->n_w ? first + i : t->n_w - 1) * k;
-        for (int r = 0; r < n_a; r++)
-            sum[r][i] = _mm256_setzero_si256();
+    size_t pass = (size_t)(STEP * chains);
+    __m256i sum[Q8_TILE_A][CHAINS_MAX];
+    for (int r = 0; r < n_a; r++) {
+        for (int c = 0; c < chains; c++)
+            sum[r][c] = _mm256_setzero_si256();
     }
     size_t j = 0;
-    for (; j + STEP <= k; j += STEP) {
-        for (int i = 0; i < PASS_W; i++) {
-            __m256i v = wide(w[i] + j);
+    for (; j + pass <= k; j += pass) {
+        for (int c = 0; c < chains; c++) {
+            size_t at = j + (size_t)(STEP * c);
+            if (c % 2 == 0)
+                _mm_prefetch((const char *)w + at + AHEAD, _MM_HINT_T1);
+            __m256i v = load32(w + at);
+            __m256i v_abs = _mm256_abs_epi8(v);
             for (int r = 0; r < n_a; r++)
-                sum[r][i] =
-                    _mm256_add_epi32(sum[r][i], _mm256_madd_epi16(v, wide(a + (size_t)r * k + j)));
+                sum[r][c] = add_products(sum[r][c], v, v_abs, load32(t->a + (size_t)r * k + at));
         }
     }
+    for (; j < k; j += STEP) {
+        __m256i v = load_some(w + j, k - j);
+        __m256i v_abs = _mm256_abs_epi8(v);
+        for (int r = 0; r < n_a; r++)
+            sum[r][0] =
+                add_products(sum[r][0], v, v_abs, load_some(t->a + (size_t)r * k + j, k - j));
+    }
     for (int r = 0; r < n_a; r++) {
-        for (int i = 0; i < PASS_W; i++) {
-            int32_t s = sum_of(sum[r][i]);
-            for (size_t at = j; at < k; at++)
-                s += (int32_t)w[i][at] * (int32_t)a[(size_t)r * k + at];
-            t->sum[(row + r) * Q8_TILE_W + first + i] = s;
+        total[r] = sum[r][0];
+        for (int c = 1; c < chains; c++)
+            total[r] = _mm256_add_epi32(total[r], sum[r][c]);
+    }
+}
+
+/* Four vectors to their four sums. */
+TILE __m128i fold4(__m256i a, __m256i b, __m256i c, __m256i d)
+{
+    __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+}
+
+/* The sums of four weight rows are folded together. Rows beyond the last repeat it; their sums
+ * have room in the tile. */
+TILE void tile(const struct q8_tile *t, const int n_a, const int chains)
+{
+    for (int32_t first = 0; first < t->n_w; first += QUAD) {
+        __m256i total[QUAD][Q8_TILE_A];
+        for (int32_t i = 0; i < QUAD; i++) {
+            int32_t row = min32(first + i, t->n_w - 1);
+            row_sums(total[i], t, t->w + (size_t)row * (size_t)t->k, n_a, chains);
+        }
+        for (int r = 0; r < n_a; r++) {
+            __m128i four = fold4(total[0][r], total[1][r], total[2][r], total[3][r]);
+            _mm_storeu_si128((__m128i *)(void *)(t->sum + r * Q8_TILE_W + first), four);
         }
     }
 }
 
 TARGET static void q8_tile(const struct q8_tile *t)
 {
-    for (int first = 0; first < t->n_w; first += PASS_W) {
-        int row = 0;
-        for (; row + PASS_A <= t->n_a; row += PASS_A)
-            q8_pass(t, first, row, PASS_A);
-        if (row < t->n_a)
-            q8_pass(t, first, row, 1);
-    }
+    if (t->n_a == 1)
+        tile(t, 1, CHAINS_MAX);
+    else if (t->n_a == 2)
+        tile(t, 2, 2);
+    else if (t->n_a == 3)
+        tile(t, 3, 2);
+    else
+        tile(t, Q8_TILE_A, 2);
 }
 
 TARGET static int32_t q8_sum(const int8_t *q, size_t n)
@@ -321,7 +346,7 @@ LANES_LOOPS(TARGET)
 
 const struct cpu_kernels *cpu_kernels_avx2(void)
 {
-    static const struct cpu_kernels table = LANES_TABLE("avx2", &attend_avx2, NULL);
+    static const struct cpu_kernels table = LANES_TABLE("avx2", &attend_avx2, &cpu_wide_avx2);
     return __builtin_cpu_supports("avx2") ? &table : NULL;
 }
 

@@ -365,7 +365,8 @@ TARGET static void wide_sums(const struct q8_wide_tile *t)
         wide_half(t, first);
 }
 
-static const struct q8_wide wide = {.n_w = WIDE_W, .pack = wide_pack, .sums = wide_sums};
+static const struct q8_wide wide = {
+    .n_w = WIDE_W, .panel_bytes = q8_panel_bytes, .pack = wide_pack, .sums = wide_sums};
 
 /* ---- floats ---- */
 

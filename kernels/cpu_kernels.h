@@ -20,10 +20,10 @@ enum {
     FLOAT_TILE_A = 2,
 };
 
-/* sum = W A^T for a few rows of each, exact for any int8 values. */
+/* sum = W A^T for a few rows of each, exact. */
 struct q8_tile {
     const int8_t *w;      /* [n_w][k] */
-    const int8_t *a;      /* [n_a][k] */
+    const int8_t *a;      /* [n_a][k], -127 .. 127 as quantize() makes them */
     const int32_t *a_sum; /* [n_a] sums of the rows of a */
     int32_t n_w;          /* 1 .. Q8_TILE_W */
     int32_t n_a;          /* 1 .. Q8_TILE_A */
@@ -46,12 +46,14 @@ struct q8_wide_tile {
 };
 
 struct q8_wide {
-    int32_t n_w; /* weight rows of a tile, at most Q8_WIDE_W_MAX */
-    /* One panel of n_a rows, of q8_panel_bytes(k). */
+    int32_t n_w;                      /* weight rows of a tile, at most Q8_WIDE_W_MAX */
+    size_t (*panel_bytes)(int32_t k); /* a multiple of 64 */
+    /* One panel of n_a rows. */
     void (*pack)(void *dst, const int8_t *a, int32_t n_a, int32_t k);
     void (*sums)(const struct q8_wide_tile *t);
 };
 
+/* Of a panel that holds int8 and nothing else. */
 static inline size_t q8_panel_bytes(int32_t k)
 {
     size_t steps = ((size_t)k + Q8_PANEL_K - 1) / Q8_PANEL_K;
@@ -123,7 +125,8 @@ const struct cpu_kernels *cpu_kernels_avx512(void);
 const struct cpu_kernels *cpu_kernels_amx(void);
 const struct cpu_kernels *cpu_kernels_neon(void);
 
-/* What of the table is AMX, for the file that has the rest. */
+/* Parts of tables that have a file of their own. */
+extern const struct q8_wide cpu_wide_avx2;
 extern const struct q8_wide cpu_wide_amx;
 bool cpu_amx_granted(void);
 

@@ -201,7 +201,7 @@ static void wide_linear(struct cpu *c, struct linear_job *job)
     int32_t n_w = c->kern->wide->n_w;
     int32_t rows = job->rows;
     size_t k = (size_t)job->w->k;
-    job->panel_bytes = q8_panel_bytes(job->w->k);
+    job->panel_bytes = c->kern->wide->panel_bytes(job->w->k);
     job->rows_block = block_rows(job->panel_bytes / Q8_PANEL, 2 * Q8_PANEL);
     size_t panels = ((size_t)min32(rows, WIDE_ROWS_MAX) + Q8_PANEL - 1) / Q8_PANEL;
     size_t packed = panels * job->panel_bytes;

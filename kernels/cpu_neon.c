@@ -152,7 +152,8 @@ TARGET static void wide_sums(const struct q8_wide_tile *t)
     }
 }
 
-static const struct q8_wide wide = {.n_w = WIDE_W, .pack = wide_pack, .sums = wide_sums};
+static const struct q8_wide wide = {
+    .n_w = WIDE_W, .panel_bytes = q8_panel_bytes, .pack = wide_pack, .sums = wide_sums};
 
 LANES_LOOPS_PLAIN()
 

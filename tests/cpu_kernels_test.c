@@ -65,7 +65,7 @@ static void wide_case(const struct q8_wide *wide, size_t k, int32_t n_w, int32_t
         memset(a, n_a % 2 ? -128 : 127, k * (size_t)n_a);
     }
     int32_t panels = (n_a + Q8_PANEL - 1) / Q8_PANEL;
-    size_t panel_bytes = q8_panel_bytes((int32_t)k);
+    size_t panel_bytes = wide->panel_bytes((int32_t)k);
     uint8_t *packed = aligned_alloc(64, panel_bytes * (size_t)panels);
     size_t sums = (size_t)(panels * Q8_PANEL * wide->n_w);
     int32_t *got = aligned_alloc(64, sums * sizeof(*got));
