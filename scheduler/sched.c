@@ -440,8 +440,9 @@ static void hand_over(struct sched *s, struct sched_req **r, int32_t n)
         link_before(&s->inbox, &r[i]->inbox);
     s->n_inbox += n;
     s->n_inbox_tokens += (int64_t)n * r[0]->n_prompt;
-    pthread_cond_signal(&s->work);
     pthread_mutex_unlock(&s->mutex);
+    /* Under the mutex the engine would wake to find it taken, and sleep again. */
+    pthread_cond_signal(&s->work);
 }
 
 enum status sched_submit_many(struct sched *s, const struct sched_params *p, const int32_t *prompt,
