@@ -68,6 +68,15 @@ static bool claim(struct pool *p, int32_t *task)
     return false;
 }
 
+/* Whoever took the mutex before us to look a last time sleeps when we have it. Woken under it he
+ * would only find it taken and sleep again. */
+static void wake(struct pool *p, pthread_cond_t *sleepers)
+{
+    pthread_mutex_lock(&p->mutex);
+    pthread_mutex_unlock(&p->mutex);
+    pthread_cond_broadcast(sleepers);
+}
+
 /* The last one to finish wakes the owner. n_tasks is read before `done` rises:
  * afterwards the owner may already be preparing the next run. */
 static void work_off(struct pool *p, int32_t worker)
@@ -76,11 +85,8 @@ static void work_off(struct pool *p, int32_t worker)
     while (claim(p, &task)) {
         int32_t n_tasks = p->n_tasks;
         p->fn(p->arg, task, worker);
-        if (atomic_fetch_add(&p->done, 1) + 1 == n_tasks && atomic_load(&p->owner_asleep)) {
-            pthread_mutex_lock(&p->mutex);
-            pthread_cond_signal(&p->finished);
-            pthread_mutex_unlock(&p->mutex);
-        }
+        if (atomic_fetch_add(&p->done, 1) + 1 == n_tasks && atomic_load(&p->owner_asleep))
+            wake(p, &p->finished);
     }
 }
 
@@ -150,11 +156,8 @@ void pool_run(struct pool *p, int32_t n_tasks, pool_fn fn, const void *arg)
     p->n_tasks = n_tasks;
     atomic_store(&p->done, 0);
     atomic_store(&p->unclaimed, n_tasks);
-    if (atomic_load(&p->n_asleep) > 0) {
-        pthread_mutex_lock(&p->mutex);
-        pthread_cond_broadcast(&p->work);
-        pthread_mutex_unlock(&p->mutex);
-    }
+    if (atomic_load(&p->n_asleep) > 0)
+        wake(p, &p->work);
     work_off(p, 0);
     wait_for_done(p);
 }
@@ -168,10 +171,8 @@ void pool_close(struct pool *p)
 {
     if (!p)
         return;
-    pthread_mutex_lock(&p->mutex);
     atomic_store(&p->stop, true);
-    pthread_cond_broadcast(&p->work);
-    pthread_mutex_unlock(&p->mutex);
+    wake(p, &p->work);
     for (int32_t i = 0; i < p->n_started; i++)
         pthread_join(p->workers[i].thread, NULL);
     pthread_cond_destroy(&p->finished);
