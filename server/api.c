@@ -56,6 +56,13 @@ static void error_text(struct call *k, enum api_error_kind kind, const char *tex
     reply_error(&k->x, k->conn, &e, NULL);
 }
 
+static void error_no_model(struct call *k, const char *name)
+{
+    struct api_error e;
+    api_error_no_model(&e, k->x.wire, name);
+    reply_error(&k->x, k->conn, &e, NULL);
+}
+
 static void send_text(struct call *k, int code, const char *type, struct buf *body)
 {
     reply_whole(&k->x, k->conn, code, type, NULL, body);
@@ -170,7 +177,6 @@ static void on_model(struct call *k)
 {
     char name[MODEL_BYTES_MAX + 1];
     struct buf body = {0};
-    struct api_error e;
     if (!ready_to_tell(k))
         return;
     if (!target_decode(name, sizeof(name), k->tail, strlen(k->tail), false)) {
@@ -179,8 +185,7 @@ static void on_model(struct call *k)
     }
     const struct served *m = registry_find(k->api->env->registry, name);
     if (!m) {
-        api_error_no_model(&e, k->x.wire, name);
-        reply_error(&k->x, k->conn, &e, NULL);
+        error_no_model(k, name);
         return;
     }
     models_list_one(&body, m, name);
@@ -200,14 +205,12 @@ static void on_models_schema(struct call *k)
 {
     char name[MODEL_BYTES_MAX + 1];
     struct buf body = {0};
-    struct api_error e;
     if (!ready_to_tell(k))
         return;
     if (!target_param(k->query, "model", name, sizeof(name)) || !name[0]) {
         error_text(k, API_MISSING, "model");
     } else if (!registry_find(k->api->env->registry, name)) {
-        api_error_no_model(&e, k->x.wire, name);
-        reply_error(&k->x, k->conn, &e, NULL);
+        error_no_model(k, name);
     } else {
         buf_text(&body, "{\"result\":");
         workers_schema(&body);
@@ -335,8 +338,8 @@ static const struct route routes[] = {
     {"GET", "/", on_hello, &wire_chat, true},
 };
 
-/* Each with its own method and with any other, and what has no route: none goes uncounted. */
 static_assert((int)METRIC_MODELS_MAX == (int)REGISTRY_MAX, "the metrics hold every model");
+/* Each with its own method and with any other, and what has no route: none goes uncounted. */
 static_assert(2 * ARRAY_LEN(routes) + 1 <= METRIC_HANDLERS_MAX, "the metrics hold every route");
 
 /* HEAD is a GET whose body the connection leaves out. */

@@ -10,4 +10,7 @@ int cli_inspect(const struct options *o);
 int cli_convert(const struct options *o);
 int cli_plan(const struct options *o); /* serve --plan */
 
+/* Says err, or where it is empty what the status means. Returns the exit status of a failure. */
+int cli_fail(const char *err, enum status status);
+
 #endif

@@ -57,10 +57,8 @@ int cli_convert(const struct options *o)
     enum status s = convert(o, &b, err, sizeof(err));
     if (b.open)
         progress_end(&b.progress);
-    if (s) {
-        (void)fprintf(stderr, "firstlight: %s\n", err[0] ? err : status_text(s));
-        return 1;
-    }
+    if (s)
+        return cli_fail(err, s);
     (void)printf("%s is %s in int8\n", o->dst, o->models.item[0]);
     return 0;
 }

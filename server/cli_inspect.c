@@ -83,12 +83,6 @@ static void print_fit(const struct options *o, const struct model_info *info,
                  tokens / context);
 }
 
-static int fail(const char *err, enum status status)
-{
-    (void)fprintf(stderr, "firstlight: %s\n", err[0] ? err : status_text(status));
-    return 1;
-}
-
 /* Every byte of the model is read; the line about what is wrong goes to err. */
 static enum status check_all(const struct served *m, const char *template, char *err,
                              size_t err_size)
@@ -192,11 +186,11 @@ int cli_inspect(const struct options *o)
     char err[512] = "";
     struct registry *r = calloc(1, sizeof(*r));
     if (!r)
-        return fail(err, E_NOMEM);
+        return cli_fail(err, E_NOMEM);
     enum status s = registry_inspect(r, o, err, sizeof(err));
     if (s == OK)
         s = print_all(r, o, err, sizeof(err));
     registry_close(r);
     free(r);
-    return s ? fail(err, s) : 0;
+    return s ? cli_fail(err, s) : 0;
 }

@@ -4,7 +4,7 @@
 #include "server/registry.h"
 
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
 /* The memory plan of `serve`, worked out by the code that a start would run, without reading a
  * weight. After a start nothing is added to it but requests, connections and bodies, whose
@@ -46,12 +46,6 @@ static void print_host(const struct served *m)
     bytes_line("host: requests", (uint64_t)each * (uint64_t)m->limits.live_max, what);
 }
 
-static int fail(const char *err, enum status status)
-{
-    (void)fprintf(stderr, "firstlight: %s\n", err[0] ? err : status_text(status));
-    return 1;
-}
-
 static enum status assume_or_look(struct machine *out, const struct options *o, char *err,
                                   size_t err_size)
 {
@@ -79,25 +73,34 @@ static enum status plan(struct registry *r, const struct options *o, struct mach
     return s;
 }
 
-int cli_plan(const struct options *o)
+static void print_all(const struct registry *r, const struct options *o, const struct machine *has,
+                      const struct model_memory memory[REGISTRY_MAX])
 {
-    static struct registry r;
-    struct model_memory memory[REGISTRY_MAX];
-    struct machine has;
-    char err[512] = "";
     char text[BYTES_TEXT_MAX];
-    enum status s = plan(&r, o, &has, memory, err, sizeof(err));
-    if (s)
-        return fail(err, s);
-    bytes_text(text, o->assume_memory ? o->assume_memory : has.bytes_free);
-    (void)printf("%s, %s %s\n", has.backend, text, o->assume_memory ? "assumed" : "free");
-    if (o->assume_memory && has.bytes_free < o->assume_memory)
-        bytes_line("backend", o->assume_memory - has.bytes_free, "for itself");
-    for (int32_t i = 0; i < r.n; i++) {
-        print_model(&r.model[i], &memory[i]);
-        print_host(&r.model[i]);
+    bytes_text(text, o->assume_memory ? o->assume_memory : has->bytes_free);
+    (void)printf("%s, %s %s\n", has->backend, text, o->assume_memory ? "assumed" : "free");
+    if (o->assume_memory && has->bytes_free < o->assume_memory)
+        bytes_line("backend", o->assume_memory - has->bytes_free, "for itself");
+    for (int32_t i = 0; i < r->n; i++) {
+        print_model(&r->model[i], &memory[i]);
+        print_host(&r->model[i]);
     }
     bytes_text(text, o->bodies_bytes);
     (void)printf("at most %d connections, %s of request bodies\n", o->max_conns, text);
-    return 0;
+}
+
+int cli_plan(const struct options *o)
+{
+    struct model_memory memory[REGISTRY_MAX];
+    struct machine has;
+    char err[512] = "";
+    struct registry *r = calloc(1, sizeof(*r));
+    if (!r)
+        return cli_fail(err, E_NOMEM);
+    enum status s = plan(r, o, &has, memory, err, sizeof(err));
+    if (s == OK)
+        print_all(r, o, &has, memory);
+    registry_close(r);
+    free(r);
+    return s ? cli_fail(err, s) : 0;
 }

@@ -39,12 +39,6 @@ struct run {
     bool broken_pipe;
 };
 
-static int fail(const char *text)
-{
-    (void)fprintf(stderr, "firstlight: %s\n", text);
-    return 1;
-}
-
 static enum status read_stdin(struct buf *out)
 {
     char piece[READ_BYTES];
@@ -181,7 +175,7 @@ static int generate(struct run *r)
     memset(&err, 0, sizeof(err));
     enum status s = prompt_encode(&prompt, r->model, &r->request, 0, &err);
     if (s)
-        return fail(err.text[0] ? err.text : status_text(s));
+        return cli_fail(err.text, s);
     r->n_prompt = (int32_t)prompt.n;
     prompt_params(&params, r->model, &r->request, prompt.n);
     s = output_open(&r->output, r->model->tokenizer, &r->request);
@@ -189,16 +183,16 @@ static int generate(struct run *r)
         s = sched_submit(r->model->sched, &params, prompt.ids, r->n_prompt, r, &r->req);
     free(prompt.ids);
     if (s)
-        return fail(s == E_INVALID ? "the prompt is too long for the context" : status_text(s));
+        return cli_fail(s == E_INVALID ? "the prompt is too long for the context" : "", s);
     /* Only now: until here Ctrl-C simply ends the process. */
     (void)uv_signal_start(&r->interrupt, on_interrupt, SIGINT);
     (void)uv_run(&r->loop, UV_RUN_DEFAULT);
     (void)fputc('\n', stdout);
     (void)fflush(stdout);
     if (r->finish == SCHED_FAILED)
-        return fail("the model has failed");
+        return cli_fail("the model has failed", E_DEVICE);
     if (r->broken_pipe)
-        return fail("the answer could not be written");
+        return cli_fail("the answer could not be written", E_IO);
     print_speed(r);
     return 0;
 }
@@ -244,14 +238,14 @@ int cli_run(const struct options *o)
     struct options one = *o;
     struct run *r = calloc(1, sizeof(*r));
     if (!r)
-        return fail(status_text(E_NOMEM));
+        return cli_fail("", E_NOMEM);
     one.max_seqs = 1;
     one.max_queue = 0;
     r->options = &one;
     r->model = &r->registry.model[0];
     if (!open_loop(r)) {
         free(r);
-        return fail("cannot open an event loop");
+        return cli_fail("cannot open an event loop", E_IO);
     }
     int code = 1;
     enum status s = make_request(r);
@@ -263,7 +257,7 @@ int cli_run(const struct options *o)
     if (s == OK)
         code = generate(r);
     else
-        (void)fail(err[0] ? err : status_text(s));
+        (void)cli_fail(err, s);
     close_all(r);
     free(r);
     return code;

@@ -4,6 +4,8 @@
 
 #include "server/fields.h"
 
+#include "server/text.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -213,27 +215,10 @@ enum status body_parse(struct gen_request *r, const struct wire *w, const char *
 
 /* ---- members that formats share ------------------------------------------------------ */
 
-uint64_t text_hash(const char *text, size_t bytes)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < bytes; i++)
-        h = (h ^ (unsigned char)text[i]) * 0x100000001b3u;
-    return h;
-}
-
 const struct cJSON *json_given(const struct cJSON *top, const char *name)
 {
     const struct cJSON *v = json_member(top, name);
     return json_kind(v) == JSON_NULL ? NULL : v;
-}
-
-/* Goes into ids and log lines. */
-static bool is_name(const char *text, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (text[i] <= ' ' || text[i] > '~')
-            return false;
-    return n > 0 && n <= REQUEST_NAME_MAX;
 }
 
 enum status model_read(struct gen_request *r, const struct cJSON *top, struct fault *f)
@@ -247,7 +232,7 @@ enum status model_read(struct gen_request *r, const struct cJSON *top, struct fa
         return fault_say(f, FAULT_TEXT, "model", "is too long a name");
     if (name && !(r->name = json_string(name, &n)))
         return fault_type(f, "request_id", "string", name);
-    if (name && !is_name(r->name, n))
+    if (name && (n == 0 || n > REQUEST_NAME_MAX || !text_is_visible(r->name, n)))
         return fault_say(f, FAULT_TEXT, "request_id", "must be 1 to 128 visible ASCII characters");
     return OK;
 }

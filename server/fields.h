@@ -61,7 +61,6 @@ enum status fields_read(struct gen_request *r, const struct cJSON *top, const st
                         size_t n, bool null_ok, struct fault *f) MUST_CHECK;
 
 /* Tells texts apart, where who chooses them gains nothing by a clash. */
-uint64_t text_hash(const char *text, size_t bytes);
 
 /* NULL when absent or null. */
 const struct cJSON *json_given(const struct cJSON *top, const char *name);

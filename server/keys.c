@@ -1,6 +1,8 @@
 /* Keys as digests, in one array that is built whole and never changed: a reload builds another. */
 #include "server/keys.h"
 
+#include "server/text.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -27,33 +29,12 @@ static bool digest_of(const char *key, size_t n, unsigned char out[DIGEST_BYTES]
     return EVP_Digest(key, n, out, &bytes, EVP_sha256(), NULL) == 1 && bytes == DIGEST_BYTES;
 }
 
-/* What can stand in a header line after "Bearer ". */
-static bool key_is_sane(const char *key, size_t n)
-{
-    if (n == 0 || n > KEY_BYTES_MAX)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (key[i] <= ' ' || key[i] > '~')
-            return false;
-    return true;
-}
-
-static bool name_is_sane(const char *name, size_t n)
-{
-    if (n >= KEY_NAME_MAX)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (name[i] <= ' ' || name[i] > '~' || name[i] == '"' || name[i] == '\\')
-            return false;
-    return true;
-}
-
 /* NULL, or what is wrong. */
 static const char *add(struct keys *k, const char *key, size_t n, const char *name, size_t name_n)
 {
-    if (!key_is_sane(key, n))
+    if (n == 0 || n > KEY_BYTES_MAX || !text_is_visible(key, n))
         return "a key is 1 to 256 printable letters without blanks";
-    if (!name_is_sane(name, name_n))
+    if (name_n >= KEY_NAME_MAX || !text_is_label(name, name_n))
         return "a name is at most 31 printable letters without blanks";
     if (k->n == KEYS_MAX)
         return "too many keys";

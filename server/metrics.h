@@ -30,7 +30,7 @@ enum metric_finish {
 /* What a request was doing when it was cancelled. */
 enum metric_phase { PHASE_WAITING, PHASE_PREFILL, PHASE_DECODE, METRIC_PHASES };
 
-/* One row each in metrics.c, with its name and its bounds. */
+/* One row each in metrics.c, with its bounds, and in metrics_text.c, with its name. */
 enum metric_histogram {
     HIST_PROMPT,     /* tokens of a prompt */
     HIST_ANSWER,     /* of an answer */

@@ -1,6 +1,7 @@
 #include "server/models_list.h"
 
 #include "server/target.h"
+#include "server/text.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -78,9 +79,7 @@ static bool wanted(const char *query, const char *name)
 /* A stable id per name, in the form of a UUID. */
 static void write_id(struct buf *out, const char *name)
 {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (const char *p = name; *p; p++)
-        h = (h ^ (unsigned char)*p) * 0x100000001b3u;
+    uint64_t h = text_hash(name, strlen(name));
     uint64_t g = h * 0x9e3779b97f4a7c15u;
     buf_printf(out, "\"%08x-%04x-4%03x-8%03x-%012llx\"", (unsigned)(h >> 32),
                (unsigned)(h >> 16 & 0xffff), (unsigned)(h & 0xfff), (unsigned)(g >> 52),

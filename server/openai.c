@@ -6,6 +6,7 @@
 #include "server/openai.h"
 
 #include "server/fields.h"
+#include "server/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,6 +5,7 @@
 #include "server/fields.h"
 #include "server/openai.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -436,75 +437,54 @@ struct error_words {
     const char *text;
 };
 
-static struct error_words words_of(enum api_error_kind kind)
-{
-    static const char invalid[] = "invalid_request_error";
-    static const char server[] = "server_error";
-    switch (kind) {
-    case API_BAD_JSON:
-        return (struct error_words){invalid, NULL, "The body is not valid JSON"};
-    case API_BAD_FIELD:
-        return (struct error_words){invalid, "invalid_value", "Invalid value"};
-    case API_TOO_LONG:
-        return (struct error_words){invalid, "context_length_exceeded",
-                                    "The prompt is longer than the context of the model"};
-    case API_NO_MODEL:
-        return (struct error_words){invalid, "model_not_found", "The model does not exist"};
-    case API_MISSING:
-        return (struct error_words){invalid, NULL, "The request lacks a header or a parameter"};
-    case API_BAD_NAME:
-        return (struct error_words){invalid, "model_not_found", "The name of the model is invalid"};
-    case API_OLD_SDK:
-        return (struct error_words){invalid, NULL, "This version of the client is too old"};
-    case API_NO_ROUTE:
-        return (struct error_words){invalid, "unknown_url", "Unknown request URL"};
-    case API_BAD_METHOD:
-        return (struct error_words){invalid, "method_not_supported",
-                                    "Method not supported for this URL"};
-    case API_TOO_LARGE:
-        return (struct error_words){invalid, NULL, "The request is too large"};
-    case API_TIMEOUT:
-        return (struct error_words){invalid, "request_timeout", "The request took too long"};
-    case API_UNAUTHORIZED:
-        return (struct error_words){invalid, "invalid_api_key", "Incorrect API key provided"};
-    case API_NO_KEY:
-        return (struct error_words){invalid, "invalid_api_key", "No API key provided"};
-    case API_UNSUPPORTED:
-        return (struct error_words){invalid, "unsupported_parameter", "Not supported"};
-    case API_BUSY:
-        return (struct error_words){"requests", "rate_limit_exceeded",
-                                    "The server is busy, try again later"};
-    case API_NOT_READY:
-        return (struct error_words){server, NULL, "The model is not ready"};
-    case API_BAD_HTTP:
-        return (struct error_words){invalid, NULL, "The request is not valid HTTP"};
-    case API_ENGINE:
-        break;
-    }
-    return (struct error_words){server, NULL, "The server could not complete the request"};
-}
+#define INVALID "invalid_request_error"
+#define SERVER  "server_error"
+
+static const struct error_words error_words[] = {
+    [API_BAD_JSON] = {INVALID, NULL, "The body is not valid JSON"},
+    [API_BAD_FIELD] = {INVALID, "invalid_value", "Invalid value"},
+    [API_TOO_LONG] = {INVALID, "context_length_exceeded",
+                      "The prompt is longer than the context of the model"},
+    [API_NO_MODEL] = {INVALID, "model_not_found", "The model does not exist"},
+    [API_MISSING] = {INVALID, NULL, "The request lacks a header or a parameter"},
+    [API_BAD_NAME] = {INVALID, "model_not_found", "The name of the model is invalid"},
+    [API_OLD_SDK] = {INVALID, NULL, "This version of the client is too old"},
+    [API_NO_ROUTE] = {INVALID, "unknown_url", "Unknown request URL"},
+    [API_BAD_METHOD] = {INVALID, "method_not_supported", "Method not supported for this URL"},
+    [API_TOO_LARGE] = {INVALID, NULL, "The request is too large"},
+    [API_TIMEOUT] = {INVALID, "request_timeout", "The request took too long"},
+    [API_UNAUTHORIZED] = {INVALID, "invalid_api_key", "Incorrect API key provided"},
+    [API_NO_KEY] = {INVALID, "invalid_api_key", "No API key provided"},
+    [API_UNSUPPORTED] = {INVALID, "unsupported_parameter", "Not supported"},
+    [API_BUSY] = {"requests", "rate_limit_exceeded", "The server is busy, try again later"},
+    [API_NOT_READY] = {SERVER, NULL, "The model is not ready"},
+    [API_BAD_HTTP] = {INVALID, NULL, "The request is not valid HTTP"},
+    [API_ENGINE] = {SERVER, NULL, "The server could not complete the request"},
+};
+
+static_assert(ARRAY_LEN(error_words) == API_BAD_HTTP + 1, "every kind has its words");
 
 const char *openai_error_text(enum api_error_kind kind)
 {
-    return words_of(kind).text;
+    return error_words[kind].text;
 }
 
 void openai_write_error(struct buf *out, const struct api_error *e, const char *too_long_param)
 {
-    struct error_words w = words_of(e->kind);
+    const struct error_words *w = &error_words[e->kind];
     const char *param = e->param;
     if (!param[0] && e->kind == API_TOO_LONG)
         param = too_long_param;
     buf_text(out, "{\"error\":{\"message\":");
-    buf_json_text(out, e->text[0] ? e->text : w.text);
-    buf_printf(out, ",\"type\":\"%s\",\"param\":", w.type);
+    buf_json_text(out, e->text[0] ? e->text : w->text);
+    buf_printf(out, ",\"type\":\"%s\",\"param\":", w->type);
     if (param[0])
         buf_json_text(out, param);
     else
         buf_text(out, "null");
     buf_text(out, ",\"code\":");
-    if (w.code)
-        buf_json_text(out, w.code);
+    if (w->code)
+        buf_json_text(out, w->code);
     else
         buf_text(out, "null");
     buf_text(out, "}}");

@@ -2,6 +2,8 @@
  * right. A text is taken whole or refused; a refused one leaves numbers as they were. */
 #include "server/options_private.h"
 
+#include "server/text.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -80,15 +82,9 @@ static bool set_choice(const struct option_row *r, void *at, const char *text)
     return false;
 }
 
-/* Names end up in JSON, in header lines and in metrics labels. */
 bool options_name_is_sane(const char *name, size_t n)
 {
-    if (n == 0 || n >= SERVED_NAME_BYTES_MAX)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (name[i] <= ' ' || name[i] > '~' || name[i] == '"' || name[i] == '\\')
-            return false;
-    return true;
+    return n > 0 && n < SERVED_NAME_BYTES_MAX && text_is_label(name, n);
 }
 
 static bool set_names(struct served_names *names, const char *text)

@@ -3,12 +3,12 @@
 #include "server/peers.h"
 
 #include "kernels/list.h"
+#include "server/random.h"
 
 #include <assert.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 enum { CHAINS = 4096 };
 
@@ -34,8 +34,7 @@ enum status peers_open(struct peers **out)
     struct peers *p = calloc(1, sizeof(*p));
     if (!p)
         return E_NOMEM;
-    if (getrandom(&p->seed, sizeof(p->seed), 0) != (ssize_t)sizeof(p->seed))
-        p->seed = now_ns();
+    p->seed = random_u64();
     for (size_t i = 0; i < CHAINS; i++)
         link_init(&p->chain[i]);
     *out = p;

@@ -1,7 +1,7 @@
 #include "server/prompt.h"
 
 #include "server/output.h"
-#include "server/reply.h"
+#include "server/random.h"
 
 #include <stdio.h>
 #include <stdlib.h>

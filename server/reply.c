@@ -1,32 +1,19 @@
 #include "server/reply.h"
 
+#include "server/random.h"
+#include "server/text.h"
+
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 /* Errors that pass by themselves carry Retry-After, spread at random so that clients
  * refused together do not come back together. */
 
 enum { RETRY_MS_UNKNOWN = 1000, RETRY_SPREAD_PERCENT = 60 };
 
-uint64_t random_u64(void)
-{
-    uint64_t r = 0;
-    /* Fails only before the kernel's pool is ready; the clock is then good enough for
-     * ids and seeds, which are no secrets. */
-    if (getrandom(&r, sizeof(r), 0) != (ssize_t)sizeof(r))
-        r = now_ns() * 0x9e3779b97f4a7c15u;
-    return r;
-}
-
-uint32_t random_u32(void)
-{
-    return (uint32_t)(random_u64() >> 32);
-}
-
 int32_t padding_draw(bool wanted)
 {
-    return wanted ? 1 + (int32_t)(random_u32() % PADDING_MAX) : 0;
+    return wanted ? 1 + (int32_t)(random_u64() % PADDING_MAX) : 0;
 }
 
 static void uuid_text(char out[UUID_BYTES])
@@ -34,9 +21,7 @@ static void uuid_text(char out[UUID_BYTES])
     static const char digit[] = "0123456789abcdef";
     unsigned char r[16];
     size_t n = 0;
-    if (getrandom(r, sizeof(r), 0) != (ssize_t)sizeof(r))
-        for (size_t i = 0; i < sizeof(r); i++)
-            r[i] = (unsigned char)(now_ns() >> (i % 4) * 8);
+    memcpy(r, (const uint64_t[]){random_u64(), random_u64()}, sizeof(r));
     r[6] = (unsigned char)(0x40 | (r[6] & 0xf));
     r[8] = (unsigned char)(0x80 | (r[8] & 0x3f));
     for (size_t i = 0; i < sizeof(r); i++) {
@@ -52,12 +37,7 @@ static void uuid_text(char out[UUID_BYTES])
 static bool id_is_sane(const char *id)
 {
     size_t n = id ? strnlen(id, REQUEST_ID_MAX + 1) : 0;
-    if (n == 0 || n > REQUEST_ID_MAX)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (id[i] <= ' ' || id[i] > '~')
-            return false;
-    return true;
+    return n > 0 && n <= REQUEST_ID_MAX && text_is_visible(id, n);
 }
 
 void exchange_open(struct exchange *x, struct metrics *metrics, const struct conn *c,

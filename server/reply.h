@@ -61,7 +61,5 @@ double since_ms(uint64_t from_ns, uint64_t to_ns);
 /* Letters by which the next event is longer than it need be; 0 where nobody wants them. */
 enum { PADDING_MAX = 32 };
 int32_t padding_draw(bool wanted);
-uint32_t random_u32(void);
-uint64_t random_u64(void);
 
 #endif

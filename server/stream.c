@@ -315,6 +315,11 @@ enum { BYTES_PER_TOKEN_GUESS = 4 };
 
 static bool has_place(struct stream *st)
 {
+    static const char *const dropped[SCHED_REASONS] = {
+        [SCHED_MANY_REQUESTS] = "queue-full",
+        [SCHED_MANY_TOKENS] = "queue-tokens",
+        [SCHED_TOO_LATE] = "ttft-slo",
+    };
     struct sched_refusal no;
     size_t guess = prompt_bytes(&st->gen) / BYTES_PER_TOKEN_GUESS + 1;
     int32_t most = st->served->info.context_max;
@@ -323,15 +328,10 @@ static bool has_place(struct stream *st)
     if (s == OK)
         return true;
     api_error_set(&st->err, s == E_AGAIN ? API_BUSY : API_ENGINE, NULL, NULL);
-    static const char *const dropped[SCHED_REASONS] = {
-        [SCHED_MANY_REQUESTS] = "queue-full",
-        [SCHED_MANY_TOKENS] = "queue-tokens",
-        [SCHED_TOO_LATE] = "ttft-slo",
-    };
-    if (s == E_AGAIN)
+    if (s == E_AGAIN) {
         st->err.dropped = dropped[no.reason];
-    if (s == E_AGAIN)
         st->err.retry_ms = (uint32_t)(no.retry_after_ns / 1000000u);
+    }
     stream_refuse(st);
     return false;
 }

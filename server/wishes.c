@@ -1,6 +1,6 @@
 #include "server/wishes.h"
 
-#include "server/fields.h"
+#include "server/text.h"
 
 #include <errno.h>
 #include <math.h>
