@@ -1,3 +1,5 @@
+/* An address is judged by its letters alone: nothing here asks a resolver, so a name other than
+ * localhost is no address. */
 #include "server/address.h"
 
 #include <arpa/inet.h>

@@ -2,7 +2,6 @@
  * here; a last turn of the assistant is continued; a stream is a sequence of named events whose
  * order clients rely on: message_start, one block from start to stop, message_delta with the
  * reason, message_stop. Errors have their own envelope, in a stream too. */
-
 #include "server/openai.h"
 #include "server/talk.h"
 
@@ -24,7 +23,7 @@ static const struct field message_fields[] = {
 
 static const char *const text_types[] = {"text", NULL};
 
-/* ---- reading ------------------------------------------------------------------------- */
+/* -- reading -- */
 
 static enum status refuse_unsupported(const struct cJSON *top, struct fault *f)
 {
@@ -119,7 +118,7 @@ static enum status parse_count(struct gen_request *out, const char *body, size_t
     return body_parse(out, &wire_count_tokens, body, bytes, read_count, openai_word, err);
 }
 
-/* ---- writing ------------------------------------------------------------------------- */
+/* -- writing -- */
 
 static void write_stop(struct buf *out, const struct choice *c)
 {
@@ -209,7 +208,7 @@ static void tell_count(struct buf *out, const struct gen_request *r, const struc
     buf_printf(out, "{\"input_tokens\":%zu}", t->n_ids);
 }
 
-/* ---- errors -------------------------------------------------------------------------- */
+/* -- errors -- */
 
 static const char *type_of(const struct api_error *e)
 {

@@ -1,3 +1,6 @@
+/* A route is a row: method, pattern, handler, the wire format whose errors it speaks, and
+ * whether it is open to those without a key. The pattern is also its name in the
+ * metrics, so what a client types never becomes a label. */
 #include "server/api.h"
 
 #include "server/models_list.h"
@@ -12,10 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-/* A route is a row: method, pattern, handler, the wire format whose errors it speaks, and
- * whether it is open to those without a key. The pattern is also its name in the
- * metrics, so what a client types never becomes a label. */
 
 struct call {
     struct api *api;

@@ -1,9 +1,8 @@
+/* Nothing is queued here: tokens wait in the scheduler's log until they are read, so a slow
+ * client costs no memory. Invariant: req is NULL as soon as finish is set. */
 #include "server/branch.h"
 
 #include <string.h>
-
-/* Nothing is queued here: tokens wait in the scheduler's log until they are read, so a slow
- * client costs no memory. Invariant: req is NULL as soon as finish is set. */
 
 enum status branch_open(struct branch *b, const struct tokenizer *t)
 {
@@ -21,7 +20,7 @@ void branch_close(struct branch *b)
     details_free(&b->judged);
 }
 
-/* ---- reading ------------------------------------------------------------------------- */
+/* -- reading -- */
 
 void branch_on_news(struct branch *b)
 {
@@ -141,7 +140,7 @@ bool branch_ended_well(struct branch *b, struct api_error *err)
     return false;
 }
 
-/* ---- showing ------------------------------------------------------------------------- */
+/* -- showing -- */
 
 bool branch_show(struct branch *b)
 {

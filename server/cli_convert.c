@@ -1,3 +1,4 @@
+/* A conversion has two phases, each with a bar of its own. */
 #include "server/cli.h"
 
 #include "kernels/ops.h"
@@ -6,8 +7,6 @@
 #include "server/progress.h"
 
 #include <stdio.h>
-
-/* A conversion has two phases, each with a bar of its own. */
 
 struct bars {
     struct progress progress;

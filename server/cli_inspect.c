@@ -1,3 +1,5 @@
+/* Reads headers only, unless all is to be checked; what fits is worked out from sizes and
+ * from what the machine says it has. */
 #include "server/cli.h"
 
 #include "server/progress.h"
@@ -6,9 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Reads headers only, unless all is to be checked; what fits is worked out from sizes and
- * from what the machine says it has. */
 
 /* Of the free memory: the rest is for activations and for the neighbours. */
 static const double usable_part = 0.9;

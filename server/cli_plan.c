@@ -1,3 +1,6 @@
+/* The memory plan of `serve`, worked out by the code that a start would run, without reading a
+ * weight. After a start nothing is added to it but requests, connections and bodies, whose
+ * numbers and sizes have bounds of their own. */
 #include "server/cli.h"
 
 #include "server/progress.h"
@@ -5,10 +8,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-
-/* The memory plan of `serve`, worked out by the code that a start would run, without reading a
- * weight. After a start nothing is added to it but requests, connections and bodies, whose
- * numbers and sizes have bounds of their own. */
 
 static void bytes_line(const char *name, uint64_t bytes, const char *what)
 {

@@ -1,3 +1,5 @@
+/* One answer on the terminal, by the same way a request of the server goes: template,
+ * scheduler, decoding. Only the text goes to stdout. */
 #include "server/cli.h"
 #include "server/output.h"
 #include "server/progress.h"
@@ -12,9 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
-
-/* One answer on the terminal, by the same way a request of the server goes: template,
- * scheduler, decoding. Only the text goes to stdout. */
 
 enum { PROMPT_BYTES_MAX = 8 << 20, READ_BYTES = 4096 };
 

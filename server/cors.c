@@ -1,3 +1,5 @@
+/* The header lines of every allowed origin are made when the server starts: an answer only picks
+ * them. */
 #include "server/cors.h"
 
 #include <stdlib.h>

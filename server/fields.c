@@ -1,7 +1,6 @@
 /* Plain fields go by table; messages are the one nested thing that all formats share.
  * Invariant: a gen_request is either whole or, after gen_request_free(), all zero; every
  * number in it has been checked as a double before it was cast. */
-
 #include "server/fields.h"
 
 #include "server/text.h"
@@ -52,7 +51,7 @@ static enum status fault_bound(struct fault *f, enum fault_what what, const char
     return E_INVALID;
 }
 
-/* ---- plain fields ------------------------------------------------------------------- */
+/* -- plain fields -- */
 
 /* The range of an integer is checked before its being one: what is too large for a double
  * to be exact about is out of range first of all. */
@@ -159,7 +158,7 @@ static void sampling_settle(struct sampling *s)
         s->repetition = REPETITION_LEAST;
 }
 
-/* ---- the body ----------------------------------------------------------------------- */
+/* -- the body -- */
 
 static void neutral(struct gen_request *r, const struct wire *w)
 {
@@ -213,7 +212,7 @@ enum status body_parse(struct gen_request *r, const struct wire *w, const char *
     return st;
 }
 
-/* ---- members that formats share ------------------------------------------------------ */
+/* -- members that formats share -- */
 
 const struct cJSON *json_given(const struct cJSON *top, const char *name)
 {
@@ -318,7 +317,7 @@ enum status prompt_add_ids(struct gen_request *r, const struct cJSON *list, cons
     return st;
 }
 
-/* ---- messages ----------------------------------------------------------------------- */
+/* -- messages -- */
 
 static void message_param(char out[PARAM_MAX], int32_t i, const char *leaf)
 {

@@ -1,7 +1,6 @@
 /* The strict pass of models/strict_json.h, then the tree of cJSON, then getters that hand out
  * a value only as what it is. Invariant: cJSON parses accepted text alone, so its own
  * recursion and memory are bounded and only lack of memory can fail it. */
-
 #include "server/json.h"
 
 #include <cjson/cJSON.h>

@@ -1,3 +1,4 @@
+/* Which command, and what holds for all of them before they begin. */
 #include "server/cli.h"
 #include "server/options.h"
 #include "server/server.h"

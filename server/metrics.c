@@ -1,10 +1,9 @@
+/* Counting. Buckets are counted apart and summed up when written, so an observation touches one
+ * counter. The bounds are vLLM's, and those of FastAPI's instrumentator. */
 #include "server/metrics.h"
 
 #include <string.h>
 #include <time.h>
-
-/* Counting. Buckets are counted apart and summed up when written, so an observation touches one
- * counter. The bounds are vLLM's, and those of FastAPI's instrumentator. */
 
 static const struct metric_scale tokens = {{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000,
                                             10000, 20000, 50000, 100000, 200000, 500000},

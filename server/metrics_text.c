@@ -1,13 +1,12 @@
+/* Writing, text format 0.0.4 as prometheus_client has it: each family once with HELP and TYPE, a
+ * counter under its name with _total, and for every counter and histogram the gauge _created.
+ * The gauges that routers read have exactly one series per model. */
 #include "server/metrics.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
-
-/* Writing, text format 0.0.4 as prometheus_client has it: each family once with HELP and TYPE, a
- * counter under its name with _total, and for every counter and histogram the gauge _created.
- * The gauges that routers read have exactly one series per model. */
 
 enum { NAME_MAX_BYTES = 96 };
 
@@ -198,7 +197,7 @@ static void count_kinds(const struct page *p, const struct kinds *k, const char 
                    (unsigned long long)p->m->started_unix);
 }
 
-/* ---- vLLM's -------------------------------------------------------------------------- */
+/* -- vLLM's -- */
 
 static void write_gauges(const struct page *p, const char *labels)
 {
@@ -292,7 +291,7 @@ static void write_steps(const struct page *p, const char *labels)
     write_created(p->out, name, strlen(name), labels, p->m->started_unix);
 }
 
-/* ---- ours ---------------------------------------------------------------------------- */
+/* -- ours -- */
 
 static void write_scheduler(const struct page *p, const char *labels)
 {
@@ -360,7 +359,7 @@ static void write_own(const struct page *p)
                v->backend);
 }
 
-/* ---- FastAPI's instrumentator's ------------------------------------------------------- */
+/* -- FastAPI's instrumentator's -- */
 
 static void write_durations(const struct page *p)
 {

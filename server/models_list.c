@@ -1,3 +1,4 @@
+/* A model is listed once under each of its names: clients look for the name they use. */
 #include "server/models_list.h"
 
 #include "server/target.h"
@@ -8,8 +9,6 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
-
-/* A model is listed once under each of its names: clients look for the name they use. */
 
 enum { PARAM_MAX = 128, PER_PAGE = 50, PER_PAGE_MAX = 1000, PAGE_MAX = 1000000 };
 

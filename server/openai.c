@@ -2,7 +2,6 @@
  * everywhere, as OpenAI's own clients send it; unknown members are ignored; known members
  * that would change the answer in a way not offered here are refused by name, never
  * silently dropped. Writing lies in openai_text.c. */
-
 #include "server/openai.h"
 
 #include "server/fields.h"
@@ -103,7 +102,7 @@ void openai_word(const struct fault *f, struct api_error *err)
     }
 }
 
-/* ---- members of their own ------------------------------------------------------------ */
+/* -- members of their own -- */
 
 static enum status read_stream_options(struct gen_request *r, const struct cJSON *top,
                                        struct fault *f)
@@ -249,7 +248,7 @@ static enum status refuse_unsupported(const struct cJSON *top, struct fault *f)
     return OK;
 }
 
-/* ---- bodies -------------------------------------------------------------------------- */
+/* -- bodies -- */
 
 static enum status read_lists(struct gen_request *r, const struct cJSON *top, struct fault *f)
 {

@@ -1,7 +1,6 @@
 /* The OpenAI formats, writing. Streams put the role beside the first text and the finish
  * reason beside the last one: chunks that carry neither text nor an end would count as
  * tokens in every load test. Texts from outside enter only through buf_json(). */
-
 #include "server/fields.h"
 #include "server/openai.h"
 
@@ -112,7 +111,7 @@ static void end_stream(struct buf *out, const struct gen_request *r, const struc
     buf_text(out, "data: [DONE]\n\n");
 }
 
-/* ---- logprobs ------------------------------------------------------------------------ */
+/* -- logprobs -- */
 
 static void write_logprob(struct buf *out, float logprob)
 {
@@ -321,7 +320,7 @@ static void write_completion_logprobs(struct buf *out, const struct gen_request 
     buf_text(out, "]}");
 }
 
-/* ---- chat ---------------------------------------------------------------------------- */
+/* -- chat -- */
 
 static const char chat_chunk_object[] = "chat.completion.chunk";
 
@@ -380,7 +379,7 @@ static void chat_whole(struct buf *out, const struct gen_request *r, struct answ
     buf_text(out, ",\"system_fingerprint\":\"" FINGERPRINT "\"}");
 }
 
-/* ---- completions --------------------------------------------------------------------- */
+/* -- completions -- */
 
 static const char completion_object[] = "text_completion";
 
@@ -428,7 +427,7 @@ static void completion_whole(struct buf *out, const struct gen_request *r, struc
     buf_text(out, ",\"system_fingerprint\":\"" FINGERPRINT "\"}");
 }
 
-/* ---- errors -------------------------------------------------------------------------- */
+/* -- errors -- */
 
 /* NULL code: null in the answer. text is for an error that brings none. */
 struct error_words {

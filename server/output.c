@@ -1,11 +1,10 @@
+/* The texts of details lie in a list of chunks that never move, so that pointers stay
+ * good while the array of details grows; details_clear() forgets all of them at once. */
 #include "server/output.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* The texts of details lie in a list of chunks that never move, so that pointers stay
- * good while the array of details grows; details_clear() forgets all of them at once. */
 
 enum { CHUNK_BYTES = 16384, ROOM_FIRST = 8 };
 
@@ -17,7 +16,7 @@ struct text_chunk {
 
 static_assert((int)CHUNK_BYTES >= (int)TOKEN_TEXT_MAX, "a token's text fits into an empty chunk");
 
-/* ---- log-probabilities --------------------------------------------------------------- */
+/* -- log-probabilities -- */
 
 /* Of a token by itself, perhaps a part of a character; a special one has its name. */
 static size_t token_text(const struct tokenizer *t, int32_t token, char out[TOKEN_TEXT_MAX])
@@ -111,7 +110,7 @@ void details_free(struct details *d)
     memset(d, 0, sizeof(*d));
 }
 
-/* ---- text ---------------------------------------------------------------------------- */
+/* -- text -- */
 
 enum status output_open(struct output *o, const struct tokenizer *t, const struct gen_request *r)
 {

@@ -1,11 +1,10 @@
+/* The bar is drawn at most ten times a second, so that a fast disk is not slowed down
+ * by a slow terminal. */
 #include "server/progress.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-/* The bar is drawn at most ten times a second, so that a fast disk is not slowed down
- * by a slow terminal. */
 
 enum { BAR_CELLS = 30 };
 

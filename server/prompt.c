@@ -1,3 +1,5 @@
+/* Three ways in: messages through the template, a prompt as one user message through the
+ * same template (Workers AI), and a plain text that gets nothing but BOS. */
 #include "server/prompt.h"
 
 #include "server/output.h"
@@ -6,9 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Three ways in: messages through the template, a prompt as one user message through the
- * same template (Workers AI), and a plain text that gets nothing but BOS. */
 
 /* Workers AI's documented system prompt for a bare prompt to a Llama 2 chat model. */
 static const char workers_system[] =

@@ -1,3 +1,10 @@
+/* A served model is built in three stages: inspected (names, sizes), loaded (weights),
+ * scheduled (sched). served_close() takes any of them apart in reverse order.
+ *
+ * Several models share the machine by a plan made before the first is loaded: each gets what
+ * its weights need, and what is left is divided as the sizes of one whole context are, so
+ * that all of them hold about as many. The threads of the cpu are divided evenly: engines
+ * that compute at once would only take them from each other. */
 #include "server/registry.h"
 
 #include "kernels/cpu_machine.h"
@@ -9,14 +16,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-/* A served model is built in three stages: inspected (names, sizes), loaded (weights),
- * scheduled (sched). served_close() takes any of them apart in reverse order.
- *
- * Several models share the machine by a plan made before the first is loaded: each gets what
- * its weights need, and what is left is divided as the sizes of one whole context are, so
- * that all of them hold about as many. The threads of the cpu are divided evenly: engines
- * that compute at once would only take them from each other. */
 
 enum { SCRATCH_BYTES = 64 << 20, FAILURE_BYTES_MAX = 512 };
 

@@ -1,3 +1,5 @@
+/* Errors that pass by themselves carry Retry-After, spread at random so that clients
+ * refused together do not come back together. */
 #include "server/reply.h"
 
 #include "server/random.h"
@@ -5,9 +7,6 @@
 
 #include <stdio.h>
 #include <string.h>
-
-/* Errors that pass by themselves carry Retry-After, spread at random so that clients
- * refused together do not come back together. */
 
 enum { RETRY_MS_UNKNOWN = 1000, RETRY_SPREAD_PERCENT = 60 };
 

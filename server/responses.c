@@ -1,7 +1,6 @@
 /* OpenAI's Responses API over the same core, without a memory: what is not in the request is not
  * known, so a previous_response_id is refused and "store" is taken and means nothing. A stream is
  * a numbered sequence of named events whose last ones repeat the whole text. */
-
 #include "server/openai.h"
 #include "server/talk.h"
 
@@ -23,7 +22,7 @@ static const struct field response_fields[] = {
 static const char *const refused_fields[] = {"background", "conversation", "previous_response_id",
                                              "prompt", "top_logprobs"};
 
-/* ---- reading ------------------------------------------------------------------------- */
+/* -- reading -- */
 
 static enum status refuse_unsupported(const struct cJSON *top, struct fault *f)
 {
@@ -130,7 +129,7 @@ static enum status parse_response(struct gen_request *out, const char *body, siz
     return body_parse(out, &wire_responses, body, bytes, read_response, openai_word, err);
 }
 
-/* ---- the object ---------------------------------------------------------------------- */
+/* -- the object -- */
 
 /* The one item of every answer. */
 static void write_item_id(struct buf *out, const struct answer *a)
@@ -243,7 +242,7 @@ static void write_response(struct buf *out, const struct gen_request *r, const s
         buf_text(out, ",\"usage\":null}");
 }
 
-/* ---- events -------------------------------------------------------------------------- */
+/* -- events -- */
 
 /* Opens an event; the writer adds its members and close_event() the rest. */
 static void open_event(struct buf *out, struct answer *a, const char *type)

@@ -1,9 +1,8 @@
+/* Edit distance (Levenshtein), one row at a time. What is longer than SPELLING_MAX is no
+ * typing mistake. */
 #include "server/spelling.h"
 
 #include <string.h>
-
-/* Edit distance (Levenshtein), one row at a time. What is longer than SPELLING_MAX is no
- * typing mistake. */
 
 static size_t distance(const char *a, size_t na, const char *b)
 {

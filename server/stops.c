@@ -1,14 +1,13 @@
+/* One Knuth-Morris-Pratt automaton per stop string: `at` is the length of the longest
+ * beginning of the string that the text so far ends with. The longest `at` of all is
+ * what has to be held back, so `held` is bounded by STOP_BYTES_MAX whatever arrives, and
+ * each byte costs O(1) per string. */
 #include "server/stops.h"
 
 #include "server/wire.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* One Knuth-Morris-Pratt automaton per stop string: `at` is the length of the longest
- * beginning of the string that the text so far ends with. The longest `at` of all is
- * what has to be held back, so `held` is bounded by STOP_BYTES_MAX whatever arrives, and
- * each byte costs O(1) per string. */
 
 struct stop {
     char text[STOP_BYTES_MAX];

@@ -1,11 +1,10 @@
+/* A request's life, and its way down: parsed, admitted, tokenized, submitted. Large bodies and long
+ * prompts take the way through a worker thread, which nothing here waits for. */
 #include "server/stream_private.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-/* A request's life, and its way down: parsed, admitted, tokenized, submitted. Large bodies and long
- * prompts take the way through a worker thread, which nothing here waits for. */
 
 /* Larger bodies are parsed off the loop, where a long parse delays nobody else. */
 enum { PARSE_HERE_MAX = 65536 };

@@ -1,7 +1,3 @@
-#include "server/stream_private.h"
-
-#include <stdlib.h>
-
 /* The answer: what branches have come to becomes one whole body, or pieces of a stream.
  *
  * Branches are read when the connection is idle, so many tokens become one write by themselves.
@@ -9,6 +5,9 @@
  * HTTP errors are possible until `begun`; after it an error is an event of the stream. A stream
  * begins with its first text, or, where the format has comments, with a comment when it has waited
  * for ping_ns: then proxies keep it, and what goes wrong later cannot be a status any more. */
+#include "server/stream_private.h"
+
+#include <stdlib.h>
 
 /* What the scheduler has by now; true when something was new. */
 bool stream_read_news(struct stream *st)

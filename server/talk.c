@@ -1,10 +1,9 @@
+/* The list is written as JSON and read back through the one door, so that a made conversation
+ * keeps every promise that a sent one keeps. */
 #include "server/talk.h"
 
 #include <stdio.h>
 #include <string.h>
-
-/* The list is written as JSON and read back through the one door, so that a made conversation
- * keeps every promise that a sent one keeps. */
 
 static void close_turn(struct talk *t)
 {

@@ -1,8 +1,7 @@
+/* Matching walks pattern and path side by side, a part at a time, without copies. */
 #include "server/target.h"
 
 #include <string.h>
-
-/* Matching walks pattern and path side by side, a part at a time, without copies. */
 
 bool target_matches(const char *pattern, const char *path, const char **tail)
 {

@@ -1,7 +1,6 @@
 /* vLLM's /tokenize and /detokenize: requests that generate nothing. Their prompts are read like
  * those of chat and completions and take the same way to the tokenizer, so what is counted is
  * what would be computed. Errors are OpenAI's. */
-
 #include "server/openai.h"
 
 #define AT(member) offsetof(struct gen_request, member)

@@ -1,6 +1,5 @@
 /* What belongs to no single format. Invariant: a freed request is all zero, so freeing
  * twice or freeing one whose parse has failed does nothing. */
-
 #include "server/wire.h"
 
 #include "server/fields.h"

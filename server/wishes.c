@@ -1,3 +1,4 @@
+/* Every wish is optional, and nonsense is none: a header that cannot be read costs no request. */
 #include "server/wishes.h"
 
 #include "server/text.h"

@@ -2,7 +2,6 @@
  * results. Their inputs, events and errors are the same; only what is wrapped around them
  * differs. Refusals use Cloudflare's numbers and words, because clients match on both.
  * Every event has a string "response": documented clients read it without asking. */
-
 #include "server/workers.h"
 
 #include <assert.h>
@@ -33,7 +32,7 @@ const struct field workers_fields[] = {
 
 const size_t n_workers_fields = ARRAY_LEN(workers_fields);
 
-/* ---- reading ------------------------------------------------------------------------- */
+/* -- reading -- */
 
 /* "messages[2].content" -> "/messages/2/content". */
 static void pointer_of(char out[POINTER_MAX], const char *param)
@@ -251,7 +250,7 @@ static enum status parse_completions(struct gen_request *out, const char *body, 
     return with_options(wire_completions.parse(out, body, bytes, err), out, err);
 }
 
-/* ---- answers ------------------------------------------------------------------------- */
+/* -- answers -- */
 
 static void write_usage(struct buf *out, const struct answer *a)
 {
@@ -320,7 +319,7 @@ static void write_envelope(struct buf *out, const struct gen_request *r, struct 
     buf_text(out, ",\"success\":true,\"errors\":[],\"messages\":[]}");
 }
 
-/* ---- errors -------------------------------------------------------------------------- */
+/* -- errors -- */
 
 #define CAPACITY "Capacity temporarily exceeded, please try again."
 

@@ -1,7 +1,6 @@
 /* The schema of requests is written from the table that they are read by, so a range stands in
  * one place; what no table holds (the two ways to ask, messages, what is refused) is text here.
  * workers_schema_test.c holds it against the parser. */
-
 #include "server/workers.h"
 
 #include <string.h>
