@@ -3,6 +3,7 @@
  * tokens in every load test. Texts from outside enter only through buf_json(). */
 #include "server/fields.h"
 #include "server/openai.h"
+#include "server/text.h"
 
 #include <assert.h>
 #include <math.h>
@@ -118,18 +119,6 @@ static void write_logprob(struct buf *out, float logprob)
     buf_printf(out, "%.7g", isfinite(logprob) ? (double)logprob : LOGPROB_UNKNOWN);
 }
 
-static bool is_text(const char *text, size_t bytes)
-{
-    while (bytes > 0) {
-        size_t n = json_utf8(text, bytes);
-        if (n == 0)
-            return false;
-        text += n;
-        bytes -= n;
-    }
-    return true;
-}
-
 /* A token may hold a part of a character; it is then named by its bytes, as OpenAI does. */
 void openai_write_token(struct buf *out, const struct gen_request *r, const struct token_text *t)
 {
@@ -137,7 +126,7 @@ void openai_write_token(struct buf *out, const struct gen_request *r, const stru
         buf_printf(out, "\"token_id:%d\"", t->token);
         return;
     }
-    if (is_text(t->text, t->bytes)) {
+    if (text_is_utf8(t->text, t->bytes)) {
         buf_json(out, t->bytes ? t->text : "", t->bytes);
         return;
     }

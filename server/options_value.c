@@ -4,13 +4,29 @@
 
 #include "server/text.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* Sizes as people write them: 16777216, 16M. */
+static const struct {
+    double bytes;
+    char letter;
+} units[] = {{TIB, 'T'}, {GIB, 'G'}, {MIB, 'M'}, {1024, 'K'}};
+
+/* 0: no such unit. */
+static double unit_of(char letter)
+{
+    for (size_t i = 0; i < ARRAY_LEN(units); i++)
+        if (units[i].letter == toupper((unsigned char)letter))
+            return units[i].bytes;
+    return 0;
+}
+
 /* A finite decimal number and nothing after it but, for sizes, one unit letter. */
-static bool parse_number(const char *text, bool units, double *out)
+static bool parse_number(const char *text, bool is_size, double *out)
 {
     /* strtod() would also take hexadecimal, blanks, "inf" and "nan". */
     size_t n = strspn(text, "+-.0123456789eE");
@@ -19,29 +35,9 @@ static bool parse_number(const char *text, bool units, double *out)
     double value = strtod(text, &end);
     if (errno || n == 0 || end != text + n)
         return false;
-    if (units && *end) {
-        switch (*end++) {
-        case 'k':
-        case 'K':
-            value *= 1024;
-            break;
-        case 'm':
-        case 'M':
-            value *= MIB;
-            break;
-        case 'g':
-        case 'G':
-            value *= GIB;
-            break;
-        case 't':
-        case 'T':
-            value *= TIB;
-            break;
-        default:
-            return false;
-        }
-    }
-    if (*end || !isfinite(value))
+    double unit = is_size && *end ? unit_of(*end++) : 1;
+    value *= unit;
+    if (unit == 0 || *end || !isfinite(value))
         return false;
     *out = value;
     return true;
@@ -156,16 +152,11 @@ bool option_set(struct options *o, const struct option_row *r, const char *text)
     return false;
 }
 
-/* Sizes as people write them: 16777216, 16M. */
 static void print_size(char *out, size_t room, double bytes)
 {
-    static const struct {
-        double unit;
-        const char *letter;
-    } units[] = {{TIB, "T"}, {GIB, "G"}, {MIB, "M"}, {1024, "K"}};
     for (size_t i = 0; i < ARRAY_LEN(units); i++) {
-        if (bytes >= units[i].unit && fmod(bytes, units[i].unit) == 0) {
-            (void)snprintf(out, room, "%.0f%s", bytes / units[i].unit, units[i].letter);
+        if (bytes >= units[i].bytes && fmod(bytes, units[i].bytes) == 0) {
+            (void)snprintf(out, room, "%.0f%c", bytes / units[i].bytes, units[i].letter);
             return;
         }
     }

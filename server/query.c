@@ -2,8 +2,8 @@
  * they are, after a look at their letters, and the format's own parse judges them. */
 #include "server/query.h"
 
-#include "models/strict_json.h"
 #include "server/target.h"
+#include "server/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,17 +35,6 @@ static const struct parameter *find(const char *name, size_t n)
     return NULL;
 }
 
-static bool is_utf8(const char *text, size_t n)
-{
-    for (size_t at = 0; at < n;) {
-        size_t bytes = json_utf8(text + at, n - at);
-        if (bytes == 0)
-            return false;
-        at += bytes;
-    }
-    return true;
-}
-
 static enum status refuse(struct api_error *err, const char *name, const char *text)
 {
     api_error_set(err, API_BAD_FIELD, name, text);
@@ -58,7 +47,7 @@ static enum status put_value(struct buf *out, const struct parameter *p, const c
     size_t n = strlen(value);
     switch (p->kind) {
     case QUERY_TEXT:
-        if (!is_utf8(value, n))
+        if (!text_is_utf8(value, n))
             return refuse(err, p->name, "The query is not valid UTF-8");
         buf_json(out, value, n);
         return OK;

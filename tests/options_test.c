@@ -15,7 +15,7 @@
  * are near an option and words that are not; options of another command; names that
  * would break a label; an open address without a key. */
 
-enum { ARGS_MAX = 12 };
+enum { ARGS_MAX = 14 };
 
 static enum status parse(struct options *o, char err[OPTION_ERROR_MAX], const char *const *args)
 {
@@ -54,13 +54,15 @@ static void values(void **state)
     struct options o;
     char err[OPTION_ERROR_MAX];
     const char *const args[ARGS_MAX] = {
-        "serve",     "--port=0", "--kv-bytes",          "1.5G",
-        "--drain-s", "0.25",     "--served-model-name", "a,b/c",
-        "--backend", "cpu",      "--no-prefix-cache",   "--served-model-name=d",
+        "serve",        "--port=0", "--kv-bytes",          "1.5G",
+        "--drain-s",    "0.25",     "--served-model-name", "a,b/c",
+        "--backend",    "cpu",      "--no-prefix-cache",   "--served-model-name=d",
+        "--body-bytes", "64k",
     };
     assert_int_equal(parse(&o, err, args), OK);
     assert_int_equal(o.port, 0);
     assert_true(o.kv_bytes == (size_t)3 << 29);
+    assert_int_equal(o.body_bytes, 64 << 10);
     assert_int_equal(o.drain_ms, 250);
     assert_int_equal(o.names.n, 3);
     assert_string_equal(o.names.name[1], "b/c");
@@ -109,6 +111,7 @@ static const struct bad_case bad_cases[] = {
     {{"serve", "--drain-s", "nan"}, "wants seconds"},
     {{"serve", "--drain-s", "1e999"}, "wants seconds"},
     {{"serve", "--kv-bytes", "5X"}, "wants bytes"},
+    {{"serve", "--kv-bytes", "5MM"}, "wants bytes"},
     {{"serve", "--kv-bytes", "-1"}, "wants bytes"},
     {{"serve", "--kv-bytes", "1e30G"}, "wants bytes"},
     {{"serve", "--backend", "gpu"}, "one of auto|cpu|cuda"},
