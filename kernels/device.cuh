@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/exp.h"
 #include "kernels/launch.h"
 
 /* What the kernels share: launching, shared memory, reductions in a fixed order.
@@ -43,6 +44,24 @@ static inline void dependency_wait(simt_at at = simt_at())
 static inline void dependents_launch()
 {
 }
+
+/* A NaN wins, so that a broken row stays visible; fmaxf would hide it. */
+static inline float max_or_nan(float a, float b)
+{
+    return a > b || a != a ? a : b;
+}
+
+/* To a unit in the last place; 0 of what exceeds 2^126. */
+static inline float reciprocal(float v)
+{
+    return 1.0f / v;
+}
+
+/* To save registers, ptxas lets what one load brought be used before it asks for the next, and
+ * moves loads past barriers for it. Past a fence it does not. */
+static inline void all_asked_for()
+{
+}
 #else
 static __device__ __forceinline__ void dependency_wait()
 {
@@ -56,6 +75,26 @@ static __device__ __forceinline__ void dependents_launch()
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
+}
+
+/* One instruction each; see above. */
+static __device__ __forceinline__ float max_or_nan(float a, float b)
+{
+    float most;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(most) : "f"(a), "f"(b));
+    return most;
+}
+
+static __device__ __forceinline__ float reciprocal(float v)
+{
+    float r;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+    return r;
+}
+
+static __device__ __forceinline__ void all_asked_for()
+{
+    asm volatile("fence.acq_rel.cta;" ::: "memory");
 }
 #endif
 
@@ -106,17 +145,17 @@ static __device__ inline int warp_sum(int v)
     return v;
 }
 
-/* A NaN wins, so that a broken row stays visible; fmaxf would hide it. */
-static __device__ inline float max_or_nan(float a, float b)
-{
-    return a > b || a != a ? a : b;
-}
-
 static __device__ inline float warp_max(float v)
 {
     for (int d = WARP / 2; d > 0; d /= 2)
         v = max_or_nan(v, __shfl_xor_sync(0xffffffffu, v, d));
     return v;
+}
+
+/* Of magnitudes, whose bits are ordered as they are, NaN above all: one instruction. */
+static __device__ inline float warp_most(float v)
+{
+    return __uint_as_float(__reduce_max_sync(0xffffffffu, __float_as_uint(v)));
 }
 
 /* part [WARP] in shared memory; blockDim.x is a multiple of WARP. Every thread calls, every
@@ -163,10 +202,24 @@ static __device__ inline float stored_scale(float most)
     return most < 1.0f ? 0.0f : NAN;
 }
 
-/* Rounds to nearest even. */
+/* Rounds to nearest even, into the last bits of a float (exp.h): additions have more units than
+ * conversions. */
+static __device__ inline uint32_t quantized_bits(float v, float inverse)
+{
+    return bits_of(EXP_ADD(EXP_MUL(v, inverse), ROUND_MAGIC)) & 0xffu;
+}
+
 static __device__ inline int8_t quantize(float v, float inverse)
 {
-    return (int8_t)__float2int_rn(inverse > 0.0f ? v * inverse : 0.0f);
+    return inverse > 0.0f ? (int8_t)quantized_bits(v, inverse) : (int8_t)0;
+}
+
+/* Four neighbours in a word. */
+static __device__ inline uint32_t quantize4(float4 v, float inverse)
+{
+    uint32_t four = quantized_bits(v.x, inverse) | quantized_bits(v.y, inverse) << 8 |
+                    quantized_bits(v.z, inverse) << 16 | quantized_bits(v.w, inverse) << 24;
+    return inverse > 0.0f ? four : 0;
 }
 
 /* Beyond what a half holds a product is inf - inf at worst, and a request lost. */

@@ -4,9 +4,9 @@
  * where the contract is exact and in double elsewhere; and the contract of batch
  * invariance: a row alone equals the same row in any company, to the bit.
  * Negative space: what breaks kernels: one row, one more than a tile, rows of
- * zeros, of nothing finite, lengths that are no multiple of anything, head sizes
- * 8 to 128, contexts that end exactly at a block or a chunk, a sequence of length
- * one among long ones. The loops per instruction set are compared in
+ * zeros, of nothing finite, rows that begin anywhere, or are too long for registers, lengths that
+ * are no multiple of anything, head sizes 8 to 128, contexts that end exactly at a block or a
+ * chunk, a sequence of length one among long ones. The loops per instruction set are compared in
  * cpu_kernels_test.c, sampling in sampling_test.c. */
 
 /* How far a float product may be off, relative to the sum of its magnitudes: the
@@ -285,6 +285,7 @@ struct rows_case {
     int32_t dim;
     float scale; /* of the input */
     bool zero_row;
+    size_t apart; /* floats between aligned memory and the first row */
 };
 
 static const struct rows_case rows_cases[] = {
@@ -296,16 +297,24 @@ static const struct rows_case rows_cases[] = {
     {.rows = 33, .dim = 256, .scale = 3.0f},
     {.rows = 70, .dim = 2048, .scale = 0.1f},
     {.rows = 4096, .dim = 40, .scale = 2.0f},
+    {.rows = 2, .dim = 288, .scale = 1.0f, .apart = 1},
+    {.rows = 3, .dim = 288, .scale = 1.0f, .zero_row = true},
+    {.rows = 2, .dim = 5636, .scale = 3.0f, .zero_row = true},
+    {.rows = 2, .dim = 8192, .scale = 1.0f},
+    {.rows = 2, .dim = 8196, .scale = 1.0f, .zero_row = true},
+    {.rows = 1, .dim = 28672, .scale = 1.0f},
+    {.rows = 1, .dim = 28676, .scale = 1.0f},
 };
 
+/* Room for c->apart floats and the rows. */
 static float *rows_make(const struct rows_case *c, uint64_t seed, size_t width)
 {
-    size_t n = (size_t)c->rows * width;
+    size_t n = c->apart + (size_t)c->rows * width;
     float *x = random_floats(n, seed);
     for (size_t i = 0; i < n; i++)
         x[i] *= c->scale;
     if (c->zero_row)
-        memset(x + (size_t)(c->rows - 1) * width, 0, width * sizeof(*x));
+        memset(x + n - width, 0, width * sizeof(*x));
     return x;
 }
 
@@ -368,19 +377,20 @@ static void norm_case(struct rig *rig, const struct rows_case *c, enum number ki
     float *x = rows_make(c, 11, dim);
     float *gain = random_floats(dim, 12);
     double *want = calloc(dim, sizeof(*want));
-    float *dx = rig_put(rig, x, rows * dim * sizeof(float));
+    float *dx = rig_put(rig, x, (c->apart + rows * dim) * sizeof(float));
     float *dg = rig_put(rig, gain, dim * sizeof(float));
     struct act y = act_put(rig, kind, rows, dim);
     rig_begin(rig);
-    rig->o->norm(rig->o, &y, dx, dg, eps, c->rows, c->dim);
+    rig->o->norm(rig->o, &y, dx + c->apart, dg, eps, c->rows, c->dim);
     rig_end(rig);
     struct result r = act_take(rig, &y, rows, dim);
     for (size_t row = 0; row < rows; row++) {
         double mean = 0.0;
         for (size_t i = 0; i < dim; i++)
-            mean += pow((double)x[row * dim + i], 2.0) / (double)dim;
+            mean += pow((double)x[c->apart + row * dim + i], 2.0) / (double)dim;
         for (size_t i = 0; i < dim; i++)
-            want[i] = (double)x[row * dim + i] / sqrt(mean + (double)eps) * (double)gain[i];
+            want[i] =
+                (double)x[c->apart + row * dim + i] / sqrt(mean + (double)eps) * (double)gain[i];
         check_row(&r, row, dim, want, "norm");
     }
     result_free(&r);
@@ -397,16 +407,16 @@ static void swiglu_case(struct rig *rig, const struct rows_case *c, enum number 
     size_t dim = (size_t)c->dim;
     float *x = rows_make(c, 13, 2 * dim);
     double *want = calloc(dim, sizeof(*want));
-    float *dx = rig_put(rig, x, rows * 2 * dim * sizeof(float));
+    float *dx = rig_put(rig, x, (c->apart + rows * 2 * dim) * sizeof(float));
     struct act y = act_put(rig, kind, rows, dim);
     rig_begin(rig);
-    rig->o->swiglu(rig->o, &y, dx, c->rows, c->dim);
+    rig->o->swiglu(rig->o, &y, dx + c->apart, c->rows, c->dim);
     rig_end(rig);
     struct result r = act_take(rig, &y, rows, dim);
     for (size_t row = 0; row < rows; row++) {
         for (size_t i = 0; i < dim; i++) {
-            double gate = (double)x[row * 2 * dim + i];
-            double up = (double)x[row * 2 * dim + dim + i];
+            double gate = (double)x[c->apart + row * 2 * dim + i];
+            double up = (double)x[c->apart + row * 2 * dim + dim + i];
             want[i] = gate / (1.0 + exp(-gate)) * up;
         }
         check_row(&r, row, dim, want, "swiglu");
@@ -519,30 +529,33 @@ static void test_not_finite(void **state)
 
 /* ---- embed and gather ---- */
 
-static void embed_case(struct rig *rig, enum number kind)
+static const size_t copied_dims[] = {24, 33, 2052};
+
+/* An id that the table does not have gives zeros. */
+static void embed_case(struct rig *rig, enum number kind, size_t dim)
 {
-    enum { VOCAB = 40, DIM = 24, ROWS = 6 };
-    static const int32_t ids[ROWS] = {0, 39, ~1, 7, ~0, 7};
-    static const int32_t want[ROWS] = {0, 39, 9, 7, 5, 7};
-    int8_t *q = random_q8(VOCAB * DIM, 41);
+    enum { VOCAB = 40, ROWS = 7 };
+    static const int32_t ids[ROWS] = {0, 39, ~1, 7, VOCAB, ~0, 7};
+    static const int32_t want[ROWS] = {0, 39, 9, 7, -1, 5, 7};
+    int8_t *q = random_q8(VOCAB * dim, 41);
     float *scale = random_floats(VOCAB, 42);
-    float *f = random_floats(VOCAB * DIM, 43);
+    float *f = random_floats(VOCAB * dim, 43);
     float logits[2 * VOCAB] = {0};
     logits[5] = 2.0f;
     logits[VOCAB + 9] = 2.0f;
     struct pick picks[2] = {{.how = {.top_p = 1.0f, .repetition = 1.0f, .n_logprobs = -1}}};
     picks[1] = picks[0];
     struct picked picked[2];
-    struct weight w = {.kind = kind, .n = VOCAB, .k = DIM};
-    void *wq = rig_put(rig, q, VOCAB * DIM);
+    struct weight w = {.kind = kind, .n = VOCAB, .k = (int32_t)dim};
+    void *wq = rig_put(rig, q, VOCAB * dim);
     void *ws = rig_put(rig, scale, sizeof(float) * VOCAB);
-    void *wf = rig_put(rig, f, sizeof(float) * VOCAB * DIM);
+    void *wf = rig_put(rig, f, sizeof(float) * VOCAB * dim);
     w.q = wq;
     w.scale = ws;
     w.f = wf;
     float *dl = rig_put(rig, logits, sizeof(logits));
     int32_t *di = rig_put(rig, ids, sizeof(ids));
-    float *dx = rig_put(rig, NULL, sizeof(float) * ROWS * DIM);
+    float *dx = rig_put(rig, NULL, sizeof(float) * ROWS * dim);
     rig->o->picks(rig->o, picked, picks, 2, VOCAB);
     rig_begin(rig);
     rig->o->sample(rig->o, dl);
@@ -550,11 +563,12 @@ static void embed_case(struct rig *rig, enum number kind)
     rig_begin(rig);
     rig->o->embed(rig->o, dx, &w, di, ROWS);
     rig_end(rig);
-    float *x = rig_take(rig, dx, sizeof(float) * ROWS * DIM);
-    for (size_t at = 0; at < ROWS * DIM; at++) {
-        size_t from = (size_t)want[at / DIM] * DIM + at % DIM;
-        float value = kind == NUM_Q8 ? (float)q[from] * scale[want[at / DIM]] : f[from];
-        assert_true(x[at] == value);
+    float *x = rig_take(rig, dx, sizeof(float) * ROWS * dim);
+    for (size_t at = 0; at < ROWS * dim; at++) {
+        int32_t id = want[at / dim];
+        size_t from = (size_t)(id < 0 ? 0 : id) * dim + at % dim;
+        float value = kind == NUM_Q8 ? (float)q[from] * scale[id < 0 ? 0 : id] : f[from];
+        assert_true(x[at] == (id < 0 ? 0.0f : value));
     }
     rig->o->release(rig->o, wq);
     rig->o->release(rig->o, ws);
@@ -571,31 +585,39 @@ static void test_embed(void **state)
 {
     (void)state;
     struct rig rig = rig_open(2);
-    embed_case(&rig, NUM_Q8);
-    embed_case(&rig, NUM_F32);
+    for (size_t i = 0; i < ARRAY_LEN(copied_dims); i++) {
+        embed_case(&rig, NUM_Q8, copied_dims[i]);
+        embed_case(&rig, NUM_F32, copied_dims[i]);
+    }
     rig_close(&rig);
+}
+
+static void gather_case(struct rig *rig, size_t dim)
+{
+    enum { ROWS = 9, PICKS = 4 };
+    static const int32_t index[PICKS] = {8, 0, 3, 3};
+    float *x = random_floats(ROWS * dim, 51);
+    float *dx = rig_put(rig, x, sizeof(float) * ROWS * dim);
+    int32_t *di = rig_put(rig, index, sizeof(index));
+    float *dy = rig_put(rig, NULL, sizeof(float) * PICKS * dim);
+    rig_begin(rig);
+    rig->o->gather(rig->o, dy, dx, di, PICKS, (int32_t)dim);
+    rig_end(rig);
+    float *y = rig_take(rig, dy, sizeof(float) * PICKS * dim);
+    for (size_t row = 0; row < PICKS; row++)
+        assert_memory_equal(y + row * dim, x + (size_t)index[row] * dim, sizeof(float) * dim);
+    free(y);
+    free(x);
+    rig->o->release(rig->o, dx);
+    rig->o->release(rig->o, di);
 }
 
 static void test_gather(void **state)
 {
-    enum { ROWS = 9, PICKS = 4, DIM = 33 };
-    static const int32_t index[PICKS] = {8, 0, 3, 3};
     (void)state;
     struct rig rig = rig_open(2);
-    float *x = random_floats(ROWS * DIM, 51);
-    float *dx = rig_put(&rig, x, sizeof(float) * ROWS * DIM);
-    int32_t *di = rig_put(&rig, index, sizeof(index));
-    float *dy = rig_put(&rig, NULL, sizeof(float) * PICKS * DIM);
-    rig_begin(&rig);
-    rig.o->gather(rig.o, dy, dx, di, PICKS, DIM);
-    rig_end(&rig);
-    float *y = rig_take(&rig, dy, sizeof(float) * PICKS * DIM);
-    for (size_t row = 0; row < PICKS; row++)
-        assert_memory_equal(y + row * DIM, x + (size_t)index[row] * DIM, sizeof(float) * DIM);
-    free(y);
-    free(x);
-    rig.o->release(rig.o, dx);
-    rig.o->release(rig.o, di);
+    for (size_t i = 0; i < ARRAY_LEN(copied_dims); i++)
+        gather_case(&rig, copied_dims[i]);
     rig_close(&rig);
 }
 

@@ -149,6 +149,15 @@ static inline unsigned __shfl_sync(unsigned mask, unsigned v, int from, simt_at 
     return simt_exchange(mask, v, (unsigned)from & 31, at);
 }
 
+static inline unsigned __reduce_max_sync(unsigned mask, unsigned v, simt_at at = simt_at())
+{
+    for (unsigned d = 16; d > 0; d /= 2) {
+        unsigned other = simt_exchange(mask, v, simt_lane() ^ d, at);
+        v = other > v ? other : v;
+    }
+    return v;
+}
+
 static inline int __dp4a(int a, int b, int c)
 {
     for (int i = 0; i < 4; i++)
@@ -178,6 +187,12 @@ static inline float __uint_as_float(unsigned bits)
     float v;
     __builtin_memcpy(&v, &bits, sizeof(v));
     return v;
+}
+
+/* On a device within two units in the last place. */
+static inline float rsqrtf(float v)
+{
+    return 1.0f / sqrtf(v);
 }
 
 /* As the device does it: NaN gives 0, what is too large saturates. */
