@@ -30,6 +30,7 @@ enum {
 typedef uint64_t lane __attribute__((vector_size(16), aligned(16)));
 
 struct roof {
+    struct nodes nodes;
     struct pool *pool;
     char *bytes; /* [READ_BYTES] */
 };
@@ -276,7 +277,8 @@ enum status roof_open(struct roof **out, int32_t threads)
     struct roof *r = calloc(1, sizeof(*r));
     if (!r)
         return E_NOMEM;
-    enum status err = pool_open(&r->pool, threads);
+    r->nodes = nodes_one(threads);
+    enum status err = pool_open(&r->pool, &r->nodes);
     if (err)
         goto fail;
     void *bytes =

@@ -10,6 +10,7 @@
 
 struct cpu {
     struct ops base; /* first: the operations cast back */
+    struct nodes nodes;
     struct cpu_memory memory;
     struct pool *pool;
     const struct cpu_kernels *kern;

@@ -44,7 +44,7 @@ static bool round_up(size_t bytes, size_t grain, size_t *out)
     return true;
 }
 
-static struct region *region_map(size_t bytes)
+static struct region *region_map(const struct nodes *nodes, size_t bytes)
 {
     size_t all;
     if (!size_add(bytes, HUGE_PAGE, &all))
@@ -61,6 +61,7 @@ static struct region *region_map(size_t bytes)
     *r = (struct region){.base = at + skip, .bytes = bytes, .mapped = at, .mapped_bytes = all};
     /* Fewer TLB misses while weights stream by; a refusal changes nothing else. */
     (void)madvise(r->base, bytes, MADV_HUGEPAGE);
+    nodes_mix(nodes, r->base, bytes);
     return r;
 }
 
@@ -70,9 +71,9 @@ static struct region *region_for(struct cpu_memory *m, size_t bytes)
     struct region *r = m->regions;
     if (r && r->bytes - r->used >= bytes)
         return r;
-    r = region_map(bytes > REGION_BYTES ? bytes : REGION_BYTES);
+    r = region_map(m->nodes, bytes > REGION_BYTES ? bytes : REGION_BYTES);
     if (!r && bytes < REGION_BYTES)
-        r = region_map(bytes);
+        r = region_map(m->nodes, bytes);
     if (!r)
         return NULL;
     r->next = m->regions;

@@ -1,7 +1,7 @@
 #ifndef KERNELS_CPU_MEMORY_H
 #define KERNELS_CPU_MEMORY_H
 
-#include "kernels/base.h"
+#include "kernels/cpu_nodes.h"
 
 /* Memory of the cpu backend: zeroed, 64-byte aligned, in huge pages where it is much. One
  * thread at a time. */
@@ -9,7 +9,8 @@
 struct region;
 
 struct cpu_memory {
-    struct region *regions; /* the first is the one that pieces are cut from */
+    const struct nodes *nodes; /* over which memory is spread */
+    struct region *regions;    /* the first is the one that pieces are cut from */
 };
 
 /* E_NOMEM. */

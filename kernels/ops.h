@@ -67,6 +67,9 @@ struct ops {
     /* 64-byte aligned, zeroed. E_NOMEM. */
     enum status (*alloc)(struct ops *o, size_t bytes, void **out) MUST_CHECK;
     void (*release)(struct ops *o, void *p);
+    /* p [bytes], fresh from alloc(), is for rows of a weight: they should be near to who will
+     * multiply them. Changes nothing but speed. */
+    void (*place_rows)(struct ops *o, void *p, size_t bytes);
     size_t (*bytes_free)(struct ops *o);
     size_t (*bytes_total)(struct ops *o);
     /* src of upload and dst of download are host memory. Ordered with the compute

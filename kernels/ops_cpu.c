@@ -32,6 +32,11 @@ static void cpu_release(struct ops *o, void *p)
     cpu_memory_give(&cpu_of(o)->memory, p);
 }
 
+static void cpu_place_rows(struct ops *o, void *p, size_t bytes)
+{
+    nodes_place(&cpu_of(o)->nodes, p, bytes);
+}
+
 static size_t cpu_bytes_free(struct ops *o)
 {
     (void)o;
@@ -146,6 +151,7 @@ static void cpu_close(struct ops *o)
         return;
     struct cpu *c = cpu_of(o);
     pool_close(c->pool);
+    nodes_close(&c->nodes);
     free(c->scratch);
     free(c->common);
     free(c->drawn);
@@ -158,6 +164,7 @@ static const struct ops operations = {
     .close = cpu_close,
     .alloc = cpu_alloc,
     .release = cpu_release,
+    .place_rows = cpu_place_rows,
     .bytes_free = cpu_bytes_free,
     .bytes_total = cpu_bytes_total,
     .upload = cpu_copy,
@@ -186,7 +193,12 @@ enum status ops_cpu_open_with(struct ops **out, int32_t threads, const struct cp
     c->base = operations;
     c->kern = kern;
     int32_t n = threads > 0 ? threads : machine_cores();
-    enum status err = pool_open(&c->pool, n < THREADS_MAX ? n : THREADS_MAX);
+    n = min32(n, THREADS_MAX);
+    c->nodes = nodes_one(n);
+    c->memory.nodes = &c->nodes;
+    enum status err = nodes_chosen() ? OK : nodes_open(&c->nodes, "", n);
+    if (!err)
+        err = pool_open(&c->pool, &c->nodes);
     if (err) {
         cpu_close(&c->base);
         return err;

@@ -101,6 +101,13 @@ static void cuda_release(struct ops *o, void *p)
     (void)cudaFree(p);
 }
 
+static void cuda_place_rows(struct ops *o, void *p, size_t bytes)
+{
+    (void)o;
+    (void)p;
+    (void)bytes;
+}
+
 /* Without what recordings may come to need. */
 static size_t cuda_bytes_free(struct ops *o)
 {
@@ -318,6 +325,7 @@ static const struct ops cuda_table = {
     .close = cuda_close,
     .alloc = cuda_alloc,
     .release = cuda_release,
+    .place_rows = cuda_place_rows,
     .bytes_free = cuda_bytes_free,
     .bytes_total = cuda_bytes_total,
     .upload = cuda_upload,

@@ -288,10 +288,10 @@ static void take_weight(struct memory *mem, struct weight *w)
     if (n == 0)
         return;
     if (w->kind == NUM_F32) {
-        w->f = memory_take(mem, n, k, sizeof(float));
+        w->f = memory_take_rows(mem, n, k, sizeof(float));
         return;
     }
-    w->q = memory_take(mem, n, k, sizeof(int8_t));
+    w->q = memory_take_rows(mem, n, k, sizeof(int8_t));
     w->scale = memory_take(mem, n, 1, sizeof(float));
 }
 

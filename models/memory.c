@@ -46,6 +46,14 @@ void *memory_take(struct memory *m, size_t a, size_t b, size_t element)
     return p;
 }
 
+void *memory_take_rows(struct memory *m, size_t rows, size_t row, size_t element)
+{
+    void *p = memory_take(m, rows, row, element);
+    if (p)
+        m->ops->place_rows(m->ops, p, rows * row * element);
+    return p;
+}
+
 void memory_release(struct memory *m)
 {
     while (m->n > 0)

@@ -17,6 +17,8 @@ struct memory {
 /* a * b * element bytes, zeroed. NULL when counting, and after a failure, which waits in
  * m->status. */
 void *memory_take(struct memory *m, size_t a, size_t b, size_t element);
+/* The same for the rows of a weight. */
+void *memory_take_rows(struct memory *m, size_t rows, size_t row, size_t element);
 void memory_release(struct memory *m);
 
 #endif

@@ -265,8 +265,9 @@ static void test_pool(void **state)
     enum { TASKS_MAX = 40, RUNS = 4000 };
     (void)state;
     for (int32_t threads = 1; threads <= 4; threads++) {
+        const struct nodes nodes = nodes_one(threads);
         struct pool *pool;
-        assert_int_equal(pool_open(&pool, threads), OK);
+        assert_int_equal(pool_open(&pool, &nodes), OK);
         assert_int_equal(pool_threads(pool), threads);
         for (int32_t run = 0; run < RUNS; run++) {
             int32_t seen[TASKS_MAX] = {0};

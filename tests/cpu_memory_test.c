@@ -8,6 +8,8 @@
 
 enum { PIECES = 12, ROUNDS = 4 };
 
+static const struct nodes one = {.n = 1, .threads_before = {0, 1}};
+
 static const size_t sizes[PIECES] = {
     0,
     1,
@@ -57,7 +59,7 @@ static void check_mark(const void *p, size_t bytes, int value)
 static void test_pieces(void **state)
 {
     (void)state;
-    struct cpu_memory m = {NULL};
+    struct cpu_memory m = {.nodes = &one};
     void *piece[PIECES];
     for (int round = 0; round < ROUNDS; round++) {
         for (size_t i = 0; i < PIECES; i++) {
@@ -83,7 +85,7 @@ static void test_pieces(void **state)
 static void test_last(void **state)
 {
     (void)state;
-    struct cpu_memory m = {NULL};
+    struct cpu_memory m = {.nodes = &one};
     void *first = take_zeroed(&m, 2 << 20);
     for (int i = 0; i < 50; i++) {
         void *last = take_zeroed(&m, 3 << 20);
@@ -100,7 +102,7 @@ static void test_too_much(void **state)
     (void)state;
     static const size_t much[] = {SIZE_MAX, SIZE_MAX - 64, SIZE_MAX - 4096, SIZE_MAX / 2 + 1,
                                   (size_t)1 << 60};
-    struct cpu_memory m = {NULL};
+    struct cpu_memory m = {.nodes = &one};
     void *p;
     for (size_t i = 0; i < ARRAY_LEN(much); i++)
         assert_int_equal(cpu_memory_take(&m, much[i], &p), E_NOMEM);
