@@ -26,9 +26,10 @@ static enum status open_cuda(struct ops **out, char *err, size_t err_size)
 }
 #endif
 
-size_t ops_own_bytes(const char *backend)
+struct own_bytes ops_own_bytes(const char *backend)
 {
-    return strcmp(backend, "cuda") == 0 ? CUDA_OWN_BYTES : 0;
+    const struct own_bytes cuda = {.device = CUDA_OWN_BYTES, .host = CUDA_HOST_BYTES};
+    return strcmp(backend, "cuda") == 0 ? cuda : (struct own_bytes){0, 0};
 }
 
 static enum status open_cpu(struct ops **out, int32_t threads, char *err, size_t err_size)

@@ -58,6 +58,12 @@ struct kv_layer {
     float *value_scale;
 };
 
+/* Host memory that goes up as it lies there: any thread may fill it. */
+struct window {
+    void *at;   /* [bytes] */
+    void *sent; /* the backend's: what went up last */
+};
+
 struct ops {
     const char *name;
     bool host_memory; /* alloc() gives the host's: a loader may fill it, from any thread */
@@ -77,6 +83,12 @@ struct ops {
      * made outside a step. */
     void (*upload)(struct ops *o, void *dst, const void *src, size_t bytes);
     void (*download)(struct ops *o, void *dst, const void *src, size_t bytes);
+    /* An upload without a copy by the processor; not there with host_memory. src lies in the
+     * window, which may be filled again after window_wait(). E_NOMEM, E_DEVICE. */
+    enum status (*window_open)(struct ops *o, struct window *w, size_t bytes) MUST_CHECK;
+    void (*window_send)(struct ops *o, struct window *w, void *dst, const void *src, size_t bytes);
+    void (*window_wait)(struct ops *o, struct window *w);
+    void (*window_close)(struct ops *o, struct window *w);
 
     /* What the step to come draws, told before step_begin(): every step has its own. Both are
      * host memory that stays valid until step_wait(), when out [n_picks] is filled. */
@@ -127,9 +139,13 @@ struct ops_options {
     int32_t threads;     /* cpu: 0 means every core this process may use */
 };
 
-/* What a backend of this name takes of its memory for itself at opening; for who plans without
- * one. */
-size_t ops_own_bytes(const char *backend);
+/* What a backend of this name takes for itself at opening, of its memory and of the host's where
+ * that is another; for who plans without one. */
+struct own_bytes {
+    size_t device;
+    size_t host;
+};
+struct own_bytes ops_own_bytes(const char *backend);
 
 /* E_UNSUPPORTED when the build or the machine lacks the backend; err says why. */
 enum status ops_open(struct ops **out, const struct ops_options *opt, char *err,

@@ -16,13 +16,9 @@
 #include "kernels/ring.cuh"
 #include "kernels/staging.cuh"
 
-enum {
-    PICK_WORDS_LEAST = 1 << 16, /* beside the tasks: lists and masks of a step's picks */
-    PARTIAL_ROOM = CUDA_PARTIAL_BYTES / 4,
-    PARTIAL_COUNTERS = 4096,
-};
+enum { PARTIAL_ROOM = CUDA_PARTIAL_BYTES / 4 };
 
-static_assert((int)PICKS_MAX <= (int)RING_WORDS, "a step's tokens go down at once");
+static_assert((int)PICKS_MAX <= (int)CUDA_RING_WORDS, "a step's tokens go down at once");
 
 /* What the step on its way draws. */
 struct draws {
@@ -34,9 +30,8 @@ struct draws {
     struct pick_buffers on_device;
     struct pick_result *result; /* pinned [PICKS_MAX] */
     struct pick_task *task;     /* [PICKS_MAX] */
-    uint32_t *words;            /* [words_room] beside the tasks */
-    uint32_t *words_on_device;  /* [words_room] */
-    size_t words_room;          /* grows at first use of larger lists, never afterwards */
+    uint32_t *words;            /* [CUDA_PICK_WORDS] beside the tasks of a group */
+    uint32_t *words_on_device;  /* [CUDA_PICK_WORDS] */
 };
 
 struct cuda_ops {
@@ -139,6 +134,43 @@ static void cuda_download(struct ops *o, void *dst, const void *src, size_t byte
         (void)DO(c, cudaStreamSynchronize(c->stream));
 }
 
+/* Short of memory is not a device that failed. */
+static enum status cuda_window_open(struct ops *o, struct window *w, size_t bytes)
+{
+    struct cuda_ops *c = self(o);
+    cudaError_t error = window_open(w, bytes);
+    if (error == cudaSuccess)
+        return OK;
+    window_close(w);
+    (void)cudaGetLastError();
+    if (error == cudaErrorMemoryAllocation)
+        return E_NOMEM;
+    (void)good(c, (int)error, "window_open(w, bytes)");
+    return E_DEVICE;
+}
+
+static void cuda_window_send(struct ops *o, struct window *w, void *dst, const void *src,
+                             size_t bytes)
+{
+    struct cuda_ops *c = self(o);
+    (void)DO(c, window_send(w, c->stream, dst, src, bytes));
+}
+
+static void cuda_window_wait(struct ops *o, struct window *w)
+{
+    struct cuda_ops *c = self(o);
+    (void)DO(c, window_wait(w));
+}
+
+/* Whatever failed: the device may still be reading, and the event may not be behind that. */
+static void cuda_window_close(struct ops *o, struct window *w)
+{
+    struct cuda_ops *c = self(o);
+    if (w->sent)
+        (void)good(c, (int)cudaStreamSynchronize(c->stream), "cudaStreamSynchronize(c->stream)");
+    window_close(w);
+}
+
 static bool cuda_step_begin(struct ops *o, const struct step_key *key)
 {
     struct cuda_ops *c = self(o);
@@ -235,24 +267,36 @@ static void cuda_gather(struct ops *o, float *y, const float *x, const int32_t *
     (void)DO(c, launch_gather(&c->gpu, y, x, index, rows, dim));
 }
 
-/* Whoever tells the picks of a step has waited for the one before. */
-static bool reserve_words(struct cuda_ops *c, size_t n)
+/* Picks go up in groups, as many as there is room for their words: nearly always all of them. 0:
+ * a single one that has no room. */
+static int32_t group_from(const struct draws *d, int32_t first)
+{
+    size_t words = 0;
+    int32_t n = 0;
+    for (; first + n < d->n; n++) {
+        words += pick_words(&d->pick[first + n], 1, d->vocab);
+        if (words > CUDA_PICK_WORDS)
+            break;
+    }
+    return n;
+}
+
+static void send_group(struct cuda_ops *c, int32_t first, int32_t n)
 {
     struct draws *d = &c->draws;
-    if (n <= d->words_room)
-        return true;
-    free(d->words);
-    (void)cudaFree(d->words_on_device);
-    d->words_on_device = NULL;
-    d->words_room = 0;
-    n = n < PICK_WORDS_LEAST ? PICK_WORDS_LEAST : 2 * n;
-    d->words = static_cast<uint32_t *>(malloc(n * sizeof(*d->words)));
-    if (!d->words)
-        return good(c, (int)cudaErrorMemoryAllocation, "the words of a step's picks");
-    if (!DO(c, cudaMalloc((void **)&d->words_on_device, n * sizeof(*d->words))))
-        return false;
-    d->words_room = n;
-    return true;
+    size_t words = pick_words(d->pick + first, n, d->vocab);
+    pick_pack(d->task, d->words, d->words_on_device, d->pick + first, n, d->vocab);
+    cuda_upload(&c->ops, d->on_device.task + first, d->task, (size_t)n * sizeof(*d->task));
+    if (words > 0)
+        cuda_upload(&c->ops, d->words_on_device, d->words, words * sizeof(*d->words));
+}
+
+static bool all_have_room(const struct draws *d)
+{
+    bool all = d->n <= PICKS_MAX;
+    for (int32_t i = 0; i < d->n; i++)
+        all = all && pick_words(&d->pick[i], 1, d->vocab) <= CUDA_PICK_WORDS;
+    return all;
 }
 
 static void cuda_picks(struct ops *o, struct picked *out, const struct pick *pick, int32_t n_picks,
@@ -260,23 +304,19 @@ static void cuda_picks(struct ops *o, struct picked *out, const struct pick *pic
 {
     struct cuda_ops *c = self(o);
     struct draws *d = &c->draws;
-    size_t words = pick_words(pick, n_picks, vocab);
-    d->n = 0;
-    if (n_picks > PICKS_MAX)
-        (void)good(c, (int)cudaErrorInvalidValue, "more picks than PICKS_MAX");
-    if (n_picks <= 0 || c->failed || !reserve_words(c, words))
-        return;
     d->out = out;
     d->pick = pick;
     d->n = n_picks;
     d->vocab = vocab;
     d->judged = false;
+    if (!all_have_room(d))
+        (void)good(c, (int)cudaErrorInvalidValue, "picks that no step can have");
+    if (c->failed)
+        d->n = 0;
     for (int32_t i = 0; i < n_picks; i++)
         d->judged = d->judged || pick[i].how.n_logprobs >= 0;
-    pick_pack(d->task, d->words, d->words_on_device, pick, n_picks, vocab);
-    cuda_upload(o, d->on_device.task, d->task, (size_t)n_picks * sizeof(*d->task));
-    if (words > 0)
-        cuda_upload(o, d->words_on_device, d->words, words * sizeof(*d->words));
+    if (d->n > 0)
+        send_group(c, 0, group_from(d, 0));
 }
 
 static void cuda_sample(struct ops *o, float *logits)
@@ -285,7 +325,15 @@ static void cuda_sample(struct ops *o, float *logits)
     struct draws *d = &c->draws;
     if (d->n == 0)
         return;
-    (void)DO(c, launch_pick(&c->gpu, &d->on_device, logits, d->n, d->vocab));
+    for (int32_t first = 0, n = 0; first < d->n; first += n) {
+        n = group_from(d, first);
+        if (first > 0)
+            send_group(c, first, n);
+        const struct pick_buffers b = {d->on_device.task + first, d->on_device.result + first,
+                                       d->on_device.token + first};
+        float *row = logits + (size_t)first * (size_t)d->vocab;
+        (void)DO(c, launch_pick(&c->gpu, &b, row, n, d->vocab));
+    }
     if (d->judged)
         (void)DO(c,
                  cudaMemcpyAsync(d->result, d->on_device.result, (size_t)d->n * sizeof(*d->result),
@@ -299,6 +347,8 @@ static void cuda_close(struct ops *o)
     struct cuda_ops *c = self(o);
     if (!c)
         return;
+    if (c->stream)
+        (void)cudaStreamSynchronize(c->stream);
     graphs_forget(&c->graphs);
     staging_close(&c->staging);
     ring_close(&c->ring);
@@ -330,6 +380,10 @@ static const struct ops cuda_table = {
     .bytes_total = cuda_bytes_total,
     .upload = cuda_upload,
     .download = cuda_download,
+    .window_open = cuda_window_open,
+    .window_send = cuda_window_send,
+    .window_wait = cuda_window_wait,
+    .window_close = cuda_window_close,
     .picks = cuda_picks,
     .step_begin = cuda_step_begin,
     .step_end = cuda_step_end,
@@ -385,13 +439,15 @@ static bool take_draws(struct cuda_ops *c)
     struct draws *d = &c->draws;
     struct pick_buffers *b = &d->on_device;
     d->task = static_cast<struct pick_task *>(calloc(PICKS_MAX, sizeof(*d->task)));
-    if (!d->task)
+    d->words = static_cast<uint32_t *>(malloc(CUDA_PICK_WORDS * sizeof(*d->words)));
+    if (!d->task || !d->words)
         return good(c, (int)cudaErrorMemoryAllocation, "the picks of a step");
     return DO(c, cudaMalloc((void **)&b->task, PICKS_MAX * sizeof(*b->task))) &&
            DO(c, cudaMalloc((void **)&b->result, PICKS_MAX * sizeof(*b->result))) &&
            DO(c, cudaMalloc((void **)&b->token, PICKS_MAX * sizeof(*b->token))) &&
-           DO(c, cudaMallocHost((void **)&d->result, PICKS_MAX * sizeof(*d->result))) &&
-           reserve_words(c, 1);
+           DO(c, cudaMalloc((void **)&d->words_on_device,
+                            CUDA_PICK_WORDS * sizeof(*d->words_on_device))) &&
+           DO(c, cudaMallocHost((void **)&d->result, PICKS_MAX * sizeof(*d->result)));
 }
 
 /* The little that is allocated beside what the model asks for. */
@@ -399,14 +455,14 @@ static bool take_memory(struct cuda_ops *c)
 {
     struct partials *p = &c->gpu.partials;
     p->room = PARTIAL_ROOM;
-    p->arrived_room = PARTIAL_COUNTERS;
+    p->arrived_room = CUDA_COUNTERS;
     return DO(c, cudaStreamCreate(&c->stream)) &&
            DO(c,
               cudaEventCreateWithFlags(&c->done, cudaEventBlockingSync | cudaEventDisableTiming)) &&
            DO(c, staging_open(&c->staging, c->stream)) && DO(c, ring_open(&c->ring)) &&
            take_draws(c) && DO(c, cudaMalloc((void **)&p->sum, PARTIAL_ROOM * sizeof(int))) &&
-           DO(c, cudaMalloc((void **)&p->arrived, PARTIAL_COUNTERS * sizeof(unsigned))) &&
-           DO(c, cudaMemsetAsync(p->arrived, 0, PARTIAL_COUNTERS * sizeof(unsigned), c->stream));
+           DO(c, cudaMalloc((void **)&p->arrived, CUDA_COUNTERS * sizeof(unsigned))) &&
+           DO(c, cudaMemsetAsync(p->arrived, 0, CUDA_COUNTERS * sizeof(unsigned), c->stream));
 }
 
 enum status ops_cuda_open(struct ops **out, char *err, size_t err_size)

@@ -40,7 +40,7 @@ void ring_close(struct ring *r)
 
 int ring_launch(struct ring *r, const struct gpu *g, const uint32_t *from, int n)
 {
-    if (n > RING_WORDS)
+    if (n > CUDA_RING_WORDS)
         return (int)cudaErrorInvalidValue;
     return launch(ring_kernel, dim3(1), RING_THREADS, 0, g, r->device, from, n, ++r->step);
 }

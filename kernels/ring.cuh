@@ -2,12 +2,12 @@
 #define KERNELS_RING_CUH
 
 #include "kernels/device.cuh"
+#include "kernels/ops_cuda.h"
 
 /* The way down for what a step ends with: memory of the host that the device writes itself. The
  * last kernel of a step copies the tokens there and then the step's number; a host that looks for
  * the number sees the tokens sooner than any call of the driver would tell it. */
 enum {
-    RING_WORDS = 4096,
     /* What a step of decodes takes at most: the host looks that long. A longer one is waited for
      * in the driver, where the thread sleeps and is woken some microseconds late. */
     RING_SPIN_NS = 10000000,
@@ -15,7 +15,7 @@ enum {
 
 struct ring_memory {
     uint32_t step; /* written last */
-    uint32_t word[RING_WORDS];
+    uint32_t word[CUDA_RING_WORDS];
 };
 
 struct ring {
@@ -26,7 +26,7 @@ struct ring {
 
 cudaError_t ring_open(struct ring *r);
 void ring_close(struct ring *r);
-/* from, device [n]: what goes down, n <= RING_WORDS. */
+/* from, device [n]: what goes down, n <= CUDA_RING_WORDS. */
 int ring_launch(struct ring *r, const struct gpu *g, const uint32_t *from, int n);
 /* True when the last launch's words are there; false after RING_SPIN_NS, or when the stream has
  * come to its end without. */

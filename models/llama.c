@@ -375,6 +375,13 @@ void llama_take_kv(struct llama *l, struct memory *mem, int32_t n_blocks)
     }
 }
 
+size_t llama_kv_bytes(struct llama *l, int32_t n_blocks)
+{
+    struct memory count = {0};
+    llama_take_kv(l, &count, n_blocks);
+    return count.bytes;
+}
+
 /* --- the forward pass, in the order of the paper --- */
 
 /* The input of a product, to be written in the way the product reads it. */

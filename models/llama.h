@@ -69,6 +69,8 @@ struct llama *model_llama(struct model *m);
 void llama_take_weights(struct llama *l, struct memory *mem);
 void llama_take_scratch(struct llama *l, struct memory *mem, int32_t rows, int32_t picks);
 void llama_take_kv(struct llama *l, struct memory *mem, int32_t n_blocks);
+/* What a cache of so many blocks is asked for. */
+size_t llama_kv_bytes(struct llama *l, int32_t n_blocks);
 size_t llama_kv_token_bytes(const struct llama *l);
 
 /* One step; view and the arrays of ids are backend memory. */

@@ -9,24 +9,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Workers and one uploader. Every worker owns one slot: it takes the next piece of
- * rows under the lock, reads and converts it, and hands the slot over; the calling thread
- * uploads and reports it and hands it back, because the backend belongs to that thread
- * alone. Where the backend's memory is the host's, the worker writes each row to its place
- * itself and there is nothing to upload. A slot is touched only by whom its state names. The
- * first error stops the handing out of pieces, and the run ends when no worker is left. */
+/* Workers and one uploader. A worker takes a free slot and the next piece of rows under the lock,
+ * reads and converts it, and hands the slot over; the calling thread sends and reports it, because
+ * the backend belongs to that thread alone. A slot is memory that the backend sends from as it
+ * lies there: the last one sent is on its way while the next is looked for, and is free again
+ * when that one has been sent too; so there are two slots more than workers. Where the backend's
+ * memory is the host's, the worker writes each row to its place itself and nothing is sent. A slot
+ * is touched only by whom its state names. The first error stops the handing out of pieces, and the
+ * run ends when no worker is left. */
 
-enum slot_state { SLOT_WORKERS, SLOT_FULL };
+enum { SLOTS_MAX = LOAD_THREADS_MAX + 2 };
+
+enum slot_state { SLOT_FREE, SLOT_WORKERS, SLOT_FULL, SLOT_SENT };
 
 struct slot {
     enum slot_state state;
     size_t item;
     int32_t row; /* first of the piece */
     int32_t rows;
-    void *raw;    /* [LOAD_PIECE_BYTES] as in the file */
-    float *wide;  /* [LOAD_PIECE_VALUES] */
-    int8_t *q;    /* [LOAD_PIECE_VALUES] */
-    float *scale; /* [LOAD_PIECE_VALUES] */
+    struct window window; /* what both lie in */
+    union {
+        int8_t *q; /* [LOAD_PIECE_VALUES] */
+        float *f;  /* [LOAD_PIECE_VALUES] */
+    };
+    float *scale; /* [LOAD_PIECE_ROWS] */
 };
 
 /* Where the rows of a piece go. */
@@ -40,7 +46,9 @@ struct load {
     const struct load_item *item; /* [n_items] */
     size_t n_items;
     const struct weights *weights;
+    struct ops *ops;            /* NULL: the host's memory alone */
     bool in_place;              /* workers write to the backend's memory */
+    bool sends;                 /* or their pieces are sent there */
     struct complaint complaint; /* not yet about a file */
     pthread_mutex_t mutex;      /* the members below, and the states of the slots */
     pthread_cond_t full;
@@ -49,12 +57,14 @@ struct load {
     int32_t next_row;
     int32_t n_running;
     enum status status;
-    struct slot slot[LOAD_THREADS_MAX];
+    int32_t n_slots;
+    struct slot slot[SLOTS_MAX];
 };
 
 struct worker {
     struct load *load;
-    struct slot *slot;
+    void *raw;   /* [LOAD_PIECE_BYTES] as in the file */
+    float *wide; /* [LOAD_PIECE_VALUES] */
 };
 
 /* Below this a row is zero: 127 / absmax must stay finite. */
@@ -112,15 +122,20 @@ static int32_t rows_each(const struct load_item *it)
 {
     size_t by_bytes = LOAD_PIECE_BYTES / row_bytes(it);
     size_t by_values = LOAD_PIECE_VALUES / (size_t)it->into->k;
-    return (int32_t)(by_bytes < by_values ? by_bytes : by_values);
+    size_t rows = by_bytes < by_values ? by_bytes : by_values;
+    return (int32_t)(rows < LOAD_PIECE_ROWS ? rows : LOAD_PIECE_ROWS);
 }
 
-/* Under the lock: the next piece into the slot; false when none is left. */
-static bool next_piece(struct load *l, struct slot *sl)
+static bool pieces_left(const struct load *l)
 {
-    if (l->status || l->next_item == l->n_items)
-        return false;
+    return !l->status && l->next_item < l->n_items;
+}
+
+/* Under the lock: the next piece into the slot. */
+static void next_piece(struct load *l, struct slot *sl)
+{
     const struct load_item *it = &l->item[l->next_item];
+    sl->state = SLOT_WORKERS;
     sl->item = l->next_item;
     sl->row = l->next_row;
     sl->rows = min32(rows_each(it), it->rows - l->next_row);
@@ -129,7 +144,6 @@ static bool next_piece(struct load *l, struct slot *sl)
         l->next_item++;
         l->next_row = 0;
     }
-    return true;
 }
 
 /* Says what was wrong, once. */
@@ -144,19 +158,21 @@ static void give_up(struct load *l, const struct load_item *it, enum status s)
                          s == E_IO ? "cannot be read" : "holds a value that is not finite");
 }
 
-static struct target target_in(const struct load *l, const struct slot *sl)
+/* Int8 is made of floats, which stay with the worker. */
+static struct target target_in(const struct worker *me, const struct slot *sl)
 {
+    const struct load *l = me->load;
     const struct load_item *it = &l->item[sl->item];
     const struct weight *w = it->into;
     size_t row = (size_t)it->row + (size_t)sl->row;
     size_t at = row * (size_t)w->k;
-    if (!l->in_place)
-        return (struct target){.q = sl->q, .scale = sl->scale, .f = sl->wide};
     /* Until the load is over, the backend's constants are not constant yet. */
     if (w->kind == NUM_F32)
-        return (struct target){.scale = sl->scale, .f = (float *)w->f + at};
+        return (struct target){.scale = sl->scale, .f = l->in_place ? (float *)w->f + at : sl->f};
+    if (!l->in_place)
+        return (struct target){.q = sl->q, .scale = sl->scale, .f = me->wide};
     return (struct target){
-        .q = (int8_t *)w->q + at, .scale = (float *)w->scale + row, .f = sl->wide};
+        .q = (int8_t *)w->q + at, .scale = (float *)w->scale + row, .f = me->wide};
 }
 
 /* Where row lies in a tensor whose heads' halves alternate. */
@@ -180,16 +196,17 @@ static enum status read_rows(const struct weights *w, const struct tensor *t, si
 }
 
 /* The scales that came with the piece's rows. */
-static enum status read_scales(const struct load *l, const struct slot *sl, float *to)
+static enum status read_scales(const struct worker *me, const struct slot *sl, float *to)
 {
+    const struct load *l = me->load;
     const struct tensor *t = l->item[sl->item].scale;
     uint64_t each;
     if (!dtype_bytes((enum dtype)t->dtype, 1, &each))
         return E_FORMAT;
-    enum status s = read_rows(l->weights, t, (size_t)each, sl, sl->raw);
+    enum status s = read_rows(l->weights, t, (size_t)each, sl, me->raw);
     if (s)
         return s;
-    bool finite = dtype_info((enum dtype)t->dtype)->widen(to, sl->raw, (size_t)sl->rows);
+    bool finite = dtype_info((enum dtype)t->dtype)->widen(to, me->raw, (size_t)sl->rows);
     return finite ? OK : E_FORMAT;
 }
 
@@ -201,19 +218,20 @@ static void apply_scales(float *x, const float *scale, size_t rows, size_t cols)
     }
 }
 
-static enum status fill(const struct load *l, struct slot *sl)
+static enum status fill(const struct worker *me, const struct slot *sl)
 {
+    const struct load *l = me->load;
     const struct load_item *it = &l->item[sl->item];
-    const struct target to = target_in(l, sl);
+    const struct target to = target_in(me, sl);
     bool as_stored = it->scale && it->into->kind == NUM_Q8;
     size_t cols = (size_t)it->into->k;
     size_t rows = (size_t)sl->rows;
-    enum status s = it->scale ? read_scales(l, sl, to.scale) : OK;
+    enum status s = it->scale ? read_scales(me, sl, to.scale) : OK;
     if (!s)
-        s = read_rows(l->weights, it->tensor, row_bytes(it), sl, as_stored ? to.q : sl->raw);
+        s = read_rows(l->weights, it->tensor, row_bytes(it), sl, as_stored ? to.q : me->raw);
     if (s || as_stored)
         return s;
-    if (!dtype_info((enum dtype)it->tensor->dtype)->widen(to.f, sl->raw, rows * cols))
+    if (!dtype_info((enum dtype)it->tensor->dtype)->widen(to.f, me->raw, rows * cols))
         return E_FORMAT;
     if (it->scale)
         apply_scales(to.f, to.scale, rows, cols);
@@ -222,23 +240,35 @@ static enum status fill(const struct load *l, struct slot *sl)
     return OK;
 }
 
+static struct slot *slot_that_is(struct load *l, enum slot_state state)
+{
+    for (int32_t i = 0; i < l->n_slots; i++) {
+        if (l->slot[i].state == state)
+            return &l->slot[i];
+    }
+    return NULL;
+}
+
 static void *work(void *arg)
 {
-    struct load *l = ((struct worker *)arg)->load;
-    struct slot *sl = ((struct worker *)arg)->slot;
+    const struct worker *me = arg;
+    struct load *l = me->load;
     pthread_mutex_lock(&l->mutex);
-    for (;;) {
-        while (sl->state == SLOT_FULL)
+    while (pieces_left(l)) {
+        struct slot *sl = slot_that_is(l, SLOT_FREE);
+        if (!sl) {
             pthread_cond_wait(&l->emptied, &l->mutex);
-        if (!next_piece(l, sl))
-            break;
+            continue;
+        }
+        next_piece(l, sl);
         pthread_mutex_unlock(&l->mutex);
-        enum status s = fill(l, sl);
+        enum status s = fill(me, sl);
         pthread_mutex_lock(&l->mutex);
+        sl->state = s ? SLOT_FREE : SLOT_FULL;
         if (s)
             give_up(l, &l->item[sl->item], s);
-        else
-            sl->state = SLOT_FULL;
+        if (s)
+            pthread_cond_broadcast(&l->emptied);
         pthread_cond_signal(&l->full);
     }
     l->n_running--;
@@ -249,81 +279,125 @@ static void *work(void *arg)
 
 /* --- the calling thread --- */
 
-static void upload(struct load *l, struct ops *ops, const struct slot *sl)
+static void send(struct load *l, struct slot *sl)
 {
     const struct load_item *it = &l->item[sl->item];
     const struct weight *to = it->into;
+    struct ops *o = l->ops;
     size_t row = (size_t)it->row + (size_t)sl->row;
     size_t at = row * (size_t)to->k;
     size_t n = (size_t)sl->rows * (size_t)to->k;
     if (to->kind == NUM_F32) {
-        ops->upload(ops, (float *)to->f + at, sl->wide, n * sizeof(float));
+        o->window_send(o, &sl->window, (float *)to->f + at, sl->f, n * sizeof(float));
         return;
     }
-    ops->upload(ops, (int8_t *)to->q + at, sl->q, n);
-    ops->upload(ops, (float *)to->scale + row, sl->scale, (size_t)sl->rows * sizeof(float));
+    o->window_send(o, &sl->window, (int8_t *)to->q + at, sl->q, n);
+    o->window_send(o, &sl->window, (float *)to->scale + row, sl->scale,
+                   (size_t)sl->rows * sizeof(float));
 }
 
-static struct slot *full_slot(struct load *l)
+/* What goes from slot to slot while the workers work. */
+struct drain {
+    const struct load_report *report;
+    struct slot *sent; /* the last one, perhaps still on its way */
+    uint64_t total;
+    uint64_t done;
+    uint64_t sending; /* nanoseconds */
+};
+
+/* Sends a slot, which may be NULL, and waits for the one before, which may be too. */
+static void pass(struct load *l, struct drain *d, struct slot *next)
 {
-    for (size_t i = 0; i < LOAD_THREADS_MAX; i++) {
-        if (l->slot[i].state == SLOT_FULL)
-            return &l->slot[i];
-    }
-    return NULL;
+    uint64_t began = now_ns();
+    if (next && l->sends)
+        send(l, next);
+    if (d->sent && l->sends)
+        l->ops->window_wait(l->ops, &d->sent->window);
+    d->sending += now_ns() - began;
+    if (!next)
+        return;
+    d->done += (uint64_t)next->rows * row_bytes(&l->item[next->item]);
+    if (d->report->progress)
+        d->report->progress(d->report->arg, d->done, d->total);
 }
 
-static void drain(struct load *l, struct ops *ops, const struct load_report *report)
+static void drain(struct load *l, const struct load_report *report)
 {
-    uint64_t total = 0;
-    uint64_t done = 0;
-    uint64_t uploading = 0; /* nanoseconds */
+    struct drain d = {.report = report};
     for (size_t i = 0; i < l->n_items; i++)
-        total += l->item[i].tensor->bytes;
+        d.total += l->item[i].tensor->bytes;
     pthread_mutex_lock(&l->mutex);
     for (;;) {
-        struct slot *sl = full_slot(l);
-        if (!sl && l->n_running == 0)
+        struct slot *next = slot_that_is(l, SLOT_FULL);
+        if (!next && !d.sent && l->n_running == 0)
             break;
-        if (!sl) {
+        if (!next && !d.sent) {
             pthread_cond_wait(&l->full, &l->mutex);
             continue;
         }
         pthread_mutex_unlock(&l->mutex);
-        uint64_t began = now_ns();
-        if (ops && !l->in_place)
-            upload(l, ops, sl);
-        uploading += now_ns() - began;
-        done += (uint64_t)sl->rows * row_bytes(&l->item[sl->item]);
-        if (report->progress)
-            report->progress(report->arg, done, total);
+        pass(l, &d, next);
         pthread_mutex_lock(&l->mutex);
-        sl->state = SLOT_WORKERS;
+        if (d.sent)
+            d.sent->state = SLOT_FREE;
+        if (next)
+            next->state = SLOT_SENT;
+        d.sent = next;
         pthread_cond_broadcast(&l->emptied);
     }
     pthread_mutex_unlock(&l->mutex);
-    if (ops && !l->in_place)
+    if (l->sends)
         log_line(LOG_INFO, "start: handing weights to the backend took %.3f s of the next stage",
-                 (double)uploading * 1e-9);
+                 (double)d.sending * 1e-9);
 }
 
-static bool slot_open(struct slot *sl)
+static enum status slot_open(struct load *l, struct slot *sl)
 {
-    const size_t values = LOAD_PIECE_VALUES;
-    sl->raw = malloc(LOAD_PIECE_BYTES);
-    sl->wide = malloc(values * sizeof(float));
-    sl->q = malloc(values);
-    sl->scale = malloc(values * sizeof(float));
-    return sl->raw && sl->wide && sl->q && sl->scale;
+    const size_t values = LOAD_PIECE_VALUES * sizeof(float);
+    const size_t bytes = values + LOAD_PIECE_ROWS * sizeof(float);
+    enum status s = OK;
+    if (l->sends)
+        s = l->ops->window_open(l->ops, &sl->window, bytes);
+    else
+        sl->window.at = malloc(bytes);
+    if (s || !sl->window.at)
+        return s ? s : E_NOMEM;
+    sl->f = sl->window.at;
+    sl->scale = sl->f + LOAD_PIECE_VALUES;
+    return OK;
+}
+
+static void slots_close(struct load *l)
+{
+    for (int32_t i = 0; i < l->n_slots; i++) {
+        if (l->sends)
+            l->ops->window_close(l->ops, &l->slot[i].window);
+        else
+            free(l->slot[i].window.at);
+    }
+}
+
+static enum status slots_open(struct load *l, int32_t n)
+{
+    enum status s = OK;
+    while (l->n_slots < n && !s)
+        s = slot_open(l, &l->slot[l->n_slots++]);
+    return s;
+}
+
+static bool worker_open(struct worker *w, struct load *l)
+{
+    w->load = l;
+    w->raw = malloc(LOAD_PIECE_BYTES);
+    w->wide = malloc(LOAD_PIECE_VALUES * sizeof(float));
+    return w->raw && w->wide;
 }
 
 /* Starts as many workers as it can; one is enough. */
-static int32_t start(struct load *l, struct worker *worker, pthread_t *thread)
+static int32_t start(struct load *l, struct worker *worker, pthread_t *thread, int32_t want)
 {
-    int32_t want = min32(machine_cores(), LOAD_THREADS_MAX);
     int32_t n = 0;
-    while (n < want && slot_open(&l->slot[n])) {
-        worker[n] = (struct worker){.load = l, .slot = &l->slot[n]};
+    while (n < want && worker_open(&worker[n], l)) {
         l->n_running++;
         if (pthread_create(&thread[n], NULL, work, &worker[n]) != 0) {
             l->n_running--;
@@ -334,40 +408,46 @@ static int32_t start(struct load *l, struct worker *worker, pthread_t *thread)
     return n;
 }
 
-static enum status load_all(struct load *l, struct ops *ops, const struct load_report *report)
+static enum status work_all(struct load *l, const struct load_report *report, int32_t want)
 {
-    struct worker worker[LOAD_THREADS_MAX];
+    struct worker worker[LOAD_THREADS_MAX] = {0};
     pthread_t thread[LOAD_THREADS_MAX];
     /* Held, so that the first workers do not count down what is still counted up. */
     pthread_mutex_lock(&l->mutex);
-    int32_t n = start(l, worker, thread);
+    int32_t n = start(l, worker, thread, want);
     pthread_mutex_unlock(&l->mutex);
     if (n == 0)
-        return complain(&l->complaint, E_NOMEM, "cannot start a single thread");
-    drain(l, ops, report);
+        l->status = complain(&l->complaint, E_NOMEM, "cannot start a single thread");
+    else
+        drain(l, report);
     for (int32_t i = 0; i < n; i++)
         (void)pthread_join(thread[i], NULL);
+    for (int32_t i = 0; i < want; i++) {
+        free(worker[i].raw);
+        free(worker[i].wide);
+    }
     return l->status;
 }
 
 enum status load_run(const struct load_item *item, size_t n, const struct weights *w,
                      struct ops *ops, const struct load_report *report, char *err, size_t err_size)
 {
-    struct load l = {.item = item, .n_items = n, .weights = w};
+    struct load l = {.item = item, .n_items = n, .weights = w, .ops = ops};
+    int32_t want = min32(machine_cores(), LOAD_THREADS_MAX);
     l.complaint = complaint_in("load", err, err_size);
     l.in_place = ops && ops->host_memory;
+    l.sends = ops && !ops->host_memory;
     for (size_t i = 0; i < n; i++)
         assert(item[i].rows > 0 && rows_each(&item[i]) > 0);
     pthread_mutex_init(&l.mutex, NULL);
     pthread_cond_init(&l.full, NULL);
     pthread_cond_init(&l.emptied, NULL);
-    enum status s = load_all(&l, ops, report);
-    for (size_t i = 0; i < LOAD_THREADS_MAX; i++) {
-        free(l.slot[i].raw);
-        free(l.slot[i].wide);
-        free(l.slot[i].q);
-        free(l.slot[i].scale);
-    }
+    enum status s = slots_open(&l, want + SLOTS_MAX - LOAD_THREADS_MAX);
+    if (s)
+        s = complain(&l.complaint, s, "no memory to read weights into");
+    else
+        s = work_all(&l, report, want);
+    slots_close(&l);
     pthread_cond_destroy(&l.emptied);
     pthread_cond_destroy(&l.full);
     pthread_mutex_destroy(&l.mutex);

@@ -22,11 +22,13 @@ struct load_item {
 };
 
 /* Host memory the load needs at any moment, whatever the model: LOAD_THREADS_MAX times
- * a piece of file and what it becomes. */
+ * a piece of file and its values as floats, and for each and two more what it becomes, in memory
+ * that the backend sends from. */
 enum {
     LOAD_THREADS_MAX = 8,
     LOAD_PIECE_BYTES = 1 << 20,
     LOAD_PIECE_VALUES = LOAD_PIECE_BYTES / 2,
+    LOAD_PIECE_ROWS = 1 << 14,
 };
 
 struct load_report {
@@ -34,7 +36,7 @@ struct load_report {
     void *arg;
 };
 
-/* Reads and converts on a few threads, uploads and reports on this one. ops NULL: what is
+/* Reads and converts on a few threads, sends and reports on this one. ops NULL: what is
  * read is judged and forgotten. E_IO, E_NOMEM;
  * E_FORMAT: a tensor holds a NaN or an infinity; err: one line, which file and tensor. */
 enum status load_run(const struct load_item *item, size_t n, const struct weights *w,

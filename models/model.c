@@ -168,9 +168,12 @@ static enum status plan_blocks(struct model *m, const struct model_options *opt,
                         "a cache of %.1f MiB is asked for, %.1f MiB are free beside %.1f "
                         "MiB of weights and scratch",
                         mib(budget), mib(all - count.bytes), mib(count.bytes));
+    n = n < INT32_MAX ? n : INT32_MAX;
+    while (n > 0 && llama_kv_bytes(&m->llama, (int32_t)n) > all - count.bytes)
+        n--;
     if (n < (size_t)m->stride_max)
         return too_long(m, n, block_bytes, c);
-    f->n_blocks = n < INT32_MAX ? (int32_t)n : INT32_MAX;
+    f->n_blocks = (int32_t)n;
     return OK;
 }
 
@@ -495,6 +498,7 @@ enum status model_plan(struct model_memory *out, struct model_info *info,
     struct assumed has = {.ops = {.name = backend, .bytes_free = assumed_free},
                           .bytes_free = bytes_free};
     struct memory scratch = {0};
+    struct memory batch = {0};
     struct model *m = calloc(1, sizeof(*m));
     if (!m)
         return complain(&c, E_NOMEM, "no memory");
@@ -503,11 +507,12 @@ enum status model_plan(struct model_memory *out, struct model_info *info,
     if (s == OK) {
         *info = m->llama.config.info;
         llama_take_scratch(&m->llama, &scratch, m->rows_max, m->seqs_max);
+        (void)memory_take(&batch, m->at.total, 1, sizeof(int32_t));
         *out = (struct model_memory){
             .weights = (size_t)info->weight_bytes,
             .scratch = scratch.bytes,
-            .batch = m->at.total * sizeof(int32_t),
-            .cache = (size_t)info->n_blocks * BLOCK_TOKENS * llama_kv_token_bytes(&m->llama),
+            .batch = batch.bytes,
+            .cache = llama_kv_bytes(&m->llama, info->n_blocks),
         };
         out->free = bytes_free - out->weights - out->scratch - out->batch - out->cache;
     }

@@ -80,6 +80,8 @@ static void print_all(const struct registry *r, const struct options *o, const s
     (void)printf("%s, %s %s\n", has->backend, text, o->assume_memory ? "assumed" : "free");
     if (o->assume_memory && has->bytes_free < o->assume_memory)
         bytes_line("backend", o->assume_memory - has->bytes_free, "for itself");
+    if (has->own_host_bytes > 0)
+        bytes_line("host: backend", has->own_host_bytes, "the way up and down");
     for (int32_t i = 0; i < r->n; i++) {
         print_model(&r->model[i], &memory[i]);
         print_host(&r->model[i]);

@@ -349,9 +349,11 @@ static enum status served_load(struct served *m, const struct options *o,
 void machine_assume(struct machine *out, const struct options *o)
 {
     const char *backend = o->backend == BACKEND_CPU ? "cpu" : "cuda";
-    size_t own = ops_own_bytes(backend);
+    size_t own = ops_own_bytes(backend).device;
     size_t left = o->assume_memory > own ? o->assume_memory - own : 0;
-    *out = (struct machine){.bytes_free = left, .bytes_total = o->assume_memory};
+    *out = (struct machine){.bytes_free = left,
+                            .bytes_total = o->assume_memory,
+                            .own_host_bytes = ops_own_bytes(backend).host};
     (void)snprintf(out->backend, sizeof(out->backend), "%s", backend);
 }
 
@@ -365,6 +367,7 @@ enum status machine_look(struct machine *out, const struct options *o, char *err
     (void)snprintf(out->backend, sizeof(out->backend), "%s", ops->name);
     out->bytes_free = ops->bytes_free(ops);
     out->bytes_total = ops->bytes_total(ops);
+    out->own_host_bytes = ops_own_bytes(ops->name).host;
     ops->close(ops);
     return OK;
 }

@@ -31,8 +31,9 @@ SOURCES = {"pick_select.cuh": "pick.cu", "half.h": "attention.cu",
            "attention_chunk.cuh": "attention_flash.cu", "linear_skinny.cuh": "linear_skinny.cuh",
            "linear_turned.cuh": "linear_turned.cu"}
 
-# name, file, what is there, what is planted, kernel of the table or "steps" or "layer" (those of
-# tests/cuda_graphs.c, the layer of tests/cuda_fault.c), preset, what must be reported
+# name, file, what is there, what is planted, kernel of the table or "steps", "upload", "memory" or
+# "layer" (those of tests/cuda_graphs.c, cuda_upload.c and cuda_memory.c, the layer of cuda_fault.c),
+# preset, what must be reported
 PLANTS = [
     ("missing barrier in the main loop", "linear_tile.cu",
      "        __syncthreads(); /* the stage is here", "        /* the stage is here",
@@ -211,6 +212,19 @@ PLANTS = [
      "    o->picks(o, m->drawn, m->pick, b->n_picks, l->config.info.vocab);\n"
      "    if (o->step_begin(o, recorded ? &shape : NULL)) {\n"
      "        o->upload(o, m->device, m->host, n * sizeof(*m->host));\n        do", "steps", "cpu", WRONG),
+    ("a pinned buffer filled while it is sent", "staging.cu",
+     "cudaError_t error = window_wait(through);", "cudaError_t error = cudaSuccess;",
+     "upload", "cpu", WRONG),
+    ("a window filled while it is sent", "load.c",
+     "        l->ops->window_wait(l->ops, &d->sent->window);", "        (void)0;",
+     "upload", "cpu", WRONG),
+    ("a window given back while it is sent", "ops_cuda.cu",
+     "    if (w->sent)\n        (void)good(c,", "    if (!c)\n        (void)good(c,",
+     "upload", "asan", WRONG + "|heap-use-after-free"),
+    ("a group of picks that never goes up", "ops_cuda.cu",
+     "        if (first > 0)\n            send_group(c, first, n);\n", "", "memory", "cpu", WRONG),
+    ("a cache that is more than is left", "model.c",
+     "> all - count.bytes)\n        n--;", "> SIZE_MAX - 1)\n        n--;", "memory", "cpu", WRONG),
     ("halves of the wrong dims", "attention_chunk.cuh",
      "32 * b + lane / 16 * 16", "32 * b",
      "", "cpu", WRONG),
@@ -270,10 +284,10 @@ def compile_objects(folder, preset):
 
 def cases_for(file, kernel):
     """The program that has to see it, and its source."""
-    if kernel == "steps":
-        return "cuda_graphs", "cuda_graphs"
-    if kernel == "layer":
-        return "cuda_fault", "cuda_fault"
+    programs = {"steps": "cuda_graphs", "layer": "cuda_fault", "upload": "cuda_upload",
+                "memory": "cuda_memory"}
+    if kernel in programs:
+        return programs[kernel], programs[kernel]
     names = {"attention": "attention", "pick": "sampling"}
     name = next((n for start, n in names.items() if file.startswith(start)), "ops")
     return f"{name}_simt", f"{name}_test"
@@ -303,7 +317,7 @@ def plant(row, build):
                         "-lpcre2-8", "-lpthread", "-lm", "-o", str(program)], check=True)
         env = dict(os.environ, FIRSTLIGHT_BACKEND="cuda", SIMT_SM="90", SIMT_BANKS="1",
                    CMOCKA_TEST_ABORT="0", TSAN_OPTIONS="halt_on_error=1", ASAN_OPTIONS="")
-        if kernel and kernel not in ("steps", "layer"):
+        if kernel and kernel not in ("steps", "layer", "upload", "memory"):
             env["FIRSTLIGHT_LINEAR"] = kernel
         one = ["test_health"] if kernel == "layer" else []
         run = subprocess.run([str(program), *one], env=env, capture_output=True, text=True,

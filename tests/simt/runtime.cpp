@@ -22,6 +22,7 @@
 #include <vector>
 
 static const size_t DEVICE_BYTES = (size_t)1 << 30;
+static const size_t DEVICE_GRAIN = 512;
 /* Of one allocation: more takes longer than what a test does with it. */
 static const size_t POISON_BYTES = (size_t)1 << 20;
 
@@ -60,6 +61,7 @@ struct CUevent_st {
 
 static std::set<cudaStream_t> streams;
 static std::map<const char *, size_t> pinned;
+static std::map<const void *, size_t> on_device; /* rounded */
 static std::set<const void *> loaded;
 static const bool eager = getenv("SIMT_EAGER") != nullptr;
 
@@ -161,6 +163,24 @@ long simt_allocations(void)
     return allocations;
 }
 
+template <typename Map> static size_t bytes_in(const Map &held)
+{
+    size_t bytes = 0;
+    for (const auto &each : held)
+        bytes += each.second;
+    return bytes;
+}
+
+size_t simt_device_bytes(void)
+{
+    return bytes_in(on_device);
+}
+
+size_t simt_pinned_bytes(void)
+{
+    return bytes_in(pinned);
+}
+
 unsigned simt_replays(void)
 {
     return replays;
@@ -250,17 +270,17 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 {
     if (simt_fault())
         return cudaErrorUnknown;
-    *available = *total = DEVICE_BYTES;
+    *total = DEVICE_BYTES;
+    *available = DEVICE_BYTES - simt_device_bytes();
     return cudaSuccess;
 }
 
 /* Fresh device memory is not zero: poison, so that a missing memset shows. The end is where the
  * caller put it, so that the address sanitizer sees one byte beyond. */
-cudaError_t cudaMalloc(void **p, size_t bytes)
+static cudaError_t take(void **p, size_t bytes)
 {
     void *block = nullptr;
-    if (simt_fault() || spoils() || bytes > DEVICE_BYTES ||
-        posix_memalign(&block, 256, bytes ? bytes : 1) != 0)
+    if (simt_fault() || spoils() || posix_memalign(&block, 256, bytes ? bytes : 1) != 0)
         return cudaErrorMemoryAllocation;
     memset(block, 0xff, bytes < POISON_BYTES ? bytes : POISON_BYTES);
     allocations++;
@@ -268,9 +288,20 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     return cudaSuccess;
 }
 
+cudaError_t cudaMalloc(void **p, size_t bytes)
+{
+    if (bytes > DEVICE_BYTES - simt_device_bytes())
+        return cudaErrorMemoryAllocation;
+    cudaError_t error = take(p, bytes);
+    if (error == cudaSuccess)
+        on_device[*p] = (bytes + DEVICE_GRAIN - 1) / DEVICE_GRAIN * DEVICE_GRAIN;
+    return error;
+}
+
 cudaError_t cudaFree(void *p)
 {
     run_all();
+    on_device.erase(p);
     allocations -= p != nullptr;
     free(p);
     return survived();
@@ -278,7 +309,7 @@ cudaError_t cudaFree(void *p)
 
 cudaError_t cudaMallocHost(void **p, size_t bytes)
 {
-    cudaError_t error = cudaMalloc(p, bytes);
+    cudaError_t error = take(p, bytes);
     if (error == cudaSuccess)
         pinned[(const char *)*p] = bytes;
     return error;
@@ -297,10 +328,13 @@ cudaError_t cudaHostGetDevicePointer(void **p, void *host, unsigned)
     return cudaSuccess;
 }
 
+/* Waits for nobody: a copy that is under way reads what is gone. */
 cudaError_t cudaFreeHost(void *p)
 {
     pinned.erase((const char *)p);
-    return cudaFree(p);
+    allocations -= p != nullptr;
+    free(p);
+    return survived();
 }
 
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
@@ -347,14 +381,14 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
     return survived();
 }
 
+/* Who waits has waited, even for an error. */
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
-    if (simt_fault())
-        return cudaErrorUnknown;
+    bool fails = simt_fault();
     if (spoils())
         return cudaErrorStreamCaptureInvalidated;
     run_until(s, s->issued);
-    return cudaSuccess;
+    return fails ? cudaErrorUnknown : cudaSuccess;
 }
 
 /* Its errors are told again to whoever waits. */
@@ -392,11 +426,10 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
-    if (simt_fault())
-        return cudaErrorUnknown;
+    bool fails = simt_fault();
     if (e->stream)
         run_until(e->stream, e->at);
-    return cudaSuccess;
+    return fails ? cudaErrorUnknown : cudaSuccess;
 }
 
 /* ---- graphs ---- */
