@@ -38,6 +38,7 @@ struct cuda_ops {
     struct ops ops; /* first: the table is what callers hold */
     cudaStream_t stream;
     struct gpu gpu; /* what launches need to know */
+    bool checked;   /* each call is waited for, so that an error shows where it was made */
     enum status failed;
     struct graphs graphs;
     struct staging staging;
@@ -52,27 +53,37 @@ static struct cuda_ops *self(struct ops *o)
 }
 
 /* The one door of every CUDA call: false once anything has failed. A failure while a step is
- * recorded is the recording's alone. */
-static bool good(struct cuda_ops *c, int error, const char *what)
+ * recorded is the recording's alone. What a kernel does wrong is told by a later call. */
+static bool judge(struct cuda_ops *c, int error, const char *what, int line)
 {
-    if (error == (int)cudaSuccess)
+    cudaError_t e = (cudaError_t)error;
+    if (e == cudaSuccess)
         return true;
     if (c->graphs.recording) {
         graphs_spoil(&c->graphs, error, what);
         return false;
     }
     if (c->failed == OK)
-        log_line(LOG_ERROR, "cuda: %s: %s", what, cudaGetErrorString((cudaError_t)error));
+        log_line(LOG_ERROR, "cuda: ops_cuda.cu:%d: %s: %s (%s)%s", line, what,
+                 cudaGetErrorString(e), cudaGetErrorName(e),
+                 c->checked ? "" : "; FIRSTLIGHT_LAUNCH=checked says which operation it was");
     c->failed = E_DEVICE;
     return false;
 }
+
+#define good(c, error, what) judge((c), (error), (what), __LINE__)
 
 static bool goes_on(const struct cuda_ops *c)
 {
     return c->failed == OK && !(c->graphs.recording && c->graphs.off);
 }
 
-#define DO(c, call) (goes_on(c) && good((c), (int)(call), #call))
+static bool settled(struct cuda_ops *c, const char *what, int line)
+{
+    return !c->checked || judge(c, (int)cudaStreamSynchronize(c->stream), what, line);
+}
+
+#define DO(c, call) (goes_on(c) && good((c), (int)(call), #call) && settled((c), #call, __LINE__))
 
 static enum status cuda_alloc(struct ops *o, size_t bytes, void **out)
 {
@@ -401,11 +412,17 @@ static const struct ops cuda_table = {
 };
 
 /* Tests and benches: FIRSTLIGHT_LAUNCH names the one of the ways to launch faster that is left,
- * "graph" or "early"; "plain": none. */
+ * "graph" or "early"; "plain": none; "checked": none, and each is waited for. */
 static bool launches_by(const char *way)
 {
     const char *only = getenv("FIRSTLIGHT_LAUNCH");
     return !only || strcmp(only, way) == 0;
+}
+
+static bool launches_checked()
+{
+    const char *only = getenv("FIRSTLIGHT_LAUNCH");
+    return only && strcmp(only, "checked") == 0;
 }
 
 static enum status open_device(struct gpu *g, char *err, size_t err_size)
@@ -478,6 +495,7 @@ enum status ops_cuda_open(struct ops **out, char *err, size_t err_size)
     }
     c->ops = cuda_table;
     c->gpu = gpu;
+    c->checked = launches_checked();
     if (!take_memory(c)) {
         (void)snprintf(err, err_size, "CUDA device 0: no memory to start with");
         status = E_DEVICE;

@@ -67,7 +67,7 @@ static enum status plan(struct registry *r, const struct options *o, struct mach
     for (int32_t i = 0; i < r->n && s == OK; i++) {
         const struct model_options how = served_options(&r->model[i], o);
         s = model_plan(&memory[i], &r->model[i].info, &how, has->backend, left, err, err_size);
-        left = memory[i].free;
+        left = memory[i].free > has->own_bytes ? memory[i].free - has->own_bytes : 0;
     }
     return s;
 }

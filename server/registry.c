@@ -353,6 +353,7 @@ void machine_assume(struct machine *out, const struct options *o)
     size_t left = o->assume_memory > own ? o->assume_memory - own : 0;
     *out = (struct machine){.bytes_free = left,
                             .bytes_total = o->assume_memory,
+                            .own_bytes = own,
                             .own_host_bytes = ops_own_bytes(backend).host};
     (void)snprintf(out->backend, sizeof(out->backend), "%s", backend);
 }
@@ -367,6 +368,7 @@ enum status machine_look(struct machine *out, const struct options *o, char *err
     (void)snprintf(out->backend, sizeof(out->backend), "%s", ops->name);
     out->bytes_free = ops->bytes_free(ops);
     out->bytes_total = ops->bytes_total(ops);
+    out->own_bytes = ops_own_bytes(ops->name).device;
     out->own_host_bytes = ops_own_bytes(ops->name).host;
     ops->close(ops);
     return OK;
@@ -416,8 +418,10 @@ static void share_out(struct registry *r, const struct options *o, size_t bytes_
     }
 }
 
-static void plan_shares(struct registry *r, const struct options *o, size_t bytes_free)
+static void plan_shares(struct registry *r, const struct options *o, const struct machine *has)
 {
+    size_t others = (size_t)(r->n - 1) * has->own_bytes;
+    size_t bytes_free = has->bytes_free > others ? has->bytes_free - others : 0;
     int32_t cores = machine_cores();
     if (r->n == 1)
         r->model[0].share = (struct share){.kv_bytes = o->kv_bytes, .threads = o->threads};
@@ -427,7 +431,7 @@ static void plan_shares(struct registry *r, const struct options *o, size_t byte
 
 void registry_share(struct registry *r, const struct options *o, const struct machine *has)
 {
-    plan_shares(r, o, has->bytes_free);
+    plan_shares(r, o, has);
     for (int32_t i = 0; i < r->n; i++)
         r->model[i].limits = choose_limits(o, has->backend);
 }
@@ -438,7 +442,7 @@ enum status registry_load(struct registry *r, const struct options *o, model_pro
     struct machine has = {0};
     enum status s = r->n > 1 ? machine_look(&has, o, err, err_size) : OK;
     if (s == OK)
-        plan_shares(r, o, has.bytes_free);
+        plan_shares(r, o, &has);
     for (int32_t i = 0; i < r->n && s == OK; i++) {
         s = served_load(&r->model[i], o, progress, progress_arg, err, err_size);
         if (s && r->n > 1)

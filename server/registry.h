@@ -52,6 +52,7 @@ struct machine {
     char backend[MODEL_ARCH_MAX];
     size_t bytes_free;
     size_t bytes_total;
+    size_t own_bytes;      /* what the backend of each further model takes of that */
     size_t own_host_bytes; /* of a device's backend, beside what the device has */
 };
 /* --assume-memory, less what the backend takes of it for itself. */

@@ -191,6 +191,17 @@ static void test_for_good(void **state)
     try_all(true);
 }
 
+/* Each call waited for by itself, as for a search. */
+static void test_checked(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("FIRSTLIGHT_LAUNCH", "checked", 1), 0);
+    assert_false(survives(UINT32_MAX, false));
+    for (unsigned n = 1; n < 200 && survives(n, false); n += 13)
+        ;
+    assert_int_equal(unsetenv("FIRSTLIGHT_LAUNCH"), 0);
+}
+
 static void test_health(void **state)
 {
     (void)state;
@@ -204,6 +215,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_health),
         cmocka_unit_test(test_once),
         cmocka_unit_test(test_for_good),
+        cmocka_unit_test(test_checked),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

@@ -283,6 +283,7 @@ template <typename F> static inline cudaError_t cudaFuncSetAttribute(F *, cudaFu
 }
 
 const char *cudaGetErrorString(cudaError_t e);
+const char *cudaGetErrorName(cudaError_t e);
 cudaError_t cudaGetLastError();
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device);

@@ -231,6 +231,11 @@ const char *cudaGetErrorString(cudaError_t e)
     return "unknown error";
 }
 
+const char *cudaGetErrorName(cudaError_t e)
+{
+    return e == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaErrorUnknown";
+}
+
 cudaError_t cudaGetLastError()
 {
     return cudaSuccess;
