@@ -43,6 +43,9 @@ def script_arguments():
     for wrong in ([], ["--out"], ["--fast"], ["--out", "x", "--seconds", "soon"]):
         ended = run("bash", "bench/gpu.sh", *wrong)
         check(f"bench/gpu.sh {wrong} is refused", ended.returncode == 2 and "error:" in ended.stderr)
+    for wrong in (["--seconds"], ["--backend", "abacus"]):
+        ended = run("bash", "tests/gpu.sh", *wrong)
+        check(f"tests/gpu.sh {wrong} is refused", ended.returncode == 2 and "error:" in ended.stderr)
     check("bench/gpu.sh --help", "--out FOLDER" in run("bash", "bench/gpu.sh", "--help").stdout)
 
 
