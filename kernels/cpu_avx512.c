@@ -1,9 +1,8 @@
-/* AVX-512 with VNNI: 64 products per instruction.
+/* AVX-512 with VNNI: 64 products per instruction. Those of few rows are in cpu_few_avx512.c.
  *
- * vpdpbusd multiplies unsigned by signed bytes. Weights enter as w + 128 (one xor of
- * the top bit), so a sum comes out 128 * sum(a) too large, exactly, and that is taken
- * off at the end: nothing saturates and nothing rounds. A float register is exactly
- * one group of LANES. */
+ * vpdpbusd multiplies unsigned by signed bytes. Activations enter as a + 128, so a sum comes out
+ * 128 * sum(w) too large, exactly, and that is taken off at the end: nothing saturates and nothing
+ * rounds. A float register is exactly one group of LANES. */
 
 #include "kernels/cpu_avx512.h"
 
@@ -18,8 +17,6 @@
 enum {
     STEP = 64,
     LINE = 64,
-    CHAINS_MAX = 8, /* sums of one row under way at once */
-    AHEAD = 8192,   /* bytes between the weights read and those asked for */
     OFFSET = 128,
     QUAD = 4,    /* sums folded together */
     WIDE_W = 16, /* a line of floats, so an output is written once and whole */
@@ -28,164 +25,11 @@ enum {
     WIDE_STEPS = STEP / 4,  /* products of four that a line of weights takes */
 };
 
-/* sum += u * s in fours of bytes. As an intrinsic, gcc 12 copies the sums of a loop back and forth.
- */
-TILE __m512i dot(__m512i sum, __m512i u, __m512i s)
-{
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "vm"(s));
-    return sum;
-}
-
+/* The same of half as many. */
 TILE __m256i dot_half(__m256i sum, __m256i u, __m256i s)
 {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "vm"(s));
     return sum;
-}
-
-/* Four vectors to their four sums. */
-TILE __m128i fold4(__m512i a, __m512i b, __m512i c, __m512i d)
-{
-    __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-    __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
-    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-}
-
-/* One weight row by n_a inputs, each sum in sixteen parts. Chains of sums hide the latency of
- * a product. Memory is read in order, which the prefetchers of the machine serve best, with some
- * help across pages. n_a and chains are constants where this is inlined, and 16 sums the most:
- * with 20 or 24 compilers begin to spill and a third of the speed is gone. */
-TILE void row_sums(__m512i *total, const struct q8_tile *t, const int8_t *w, const int n_a,
-                   const int chains)
-{
-    size_t k = (size_t)t->k;
-    size_t pass = (size_t)(STEP * chains);
-    const __m512i flip = _mm512_set1_epi8((char)OFFSET);
-    __m512i sum[Q8_TILE_A][CHAINS_MAX];
-    for (int r = 0; r < n_a; r++) {
-        for (int c = 0; c < chains; c++)
-            sum[r][c] = _mm512_setzero_si512();
-    }
-    size_t j = 0;
-    for (; j + pass <= k; j += pass) {
-        for (int c = 0; c < chains; c++) {
-            size_t at = j + (size_t)(STEP * c);
-            _mm_prefetch((const char *)w + at + AHEAD, _MM_HINT_T1);
-            __m512i v = _mm512_xor_si512(_mm512_loadu_si512(w + at), flip);
-            for (int r = 0; r < n_a; r++)
-                sum[r][c] = dot(sum[r][c], v, _mm512_loadu_si512(t->a + (size_t)r * k + at));
-        }
-    }
-    for (; j < k; j += STEP) {
-        __mmask64 rest = k - j < STEP ? ~(__mmask64)0 >> (STEP - (k - j)) : ~(__mmask64)0;
-        __m512i v = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, w + j), flip);
-        for (int r = 0; r < n_a; r++) {
-            __m512i a = _mm512_maskz_loadu_epi8(rest, t->a + (size_t)r * k + j);
-            sum[r][0] = dot(sum[r][0], v, a);
-        }
-    }
-    for (int r = 0; r < n_a; r++) {
-        total[r] = sum[r][0];
-        for (int c = 1; c < chains; c++)
-            total[r] = _mm512_add_epi32(total[r], sum[r][c]);
-    }
-}
-
-/* The sums of four weight rows are folded together. */
-TILE void tile(const struct q8_tile *t, const int n_a, const int chains)
-{
-    for (int32_t first = 0; first < t->n_w; first += QUAD) {
-        __m512i part[QUAD][Q8_TILE_A];
-        for (int32_t i = 0; i < QUAD; i++) {
-            int32_t n = min32(first + i, t->n_w - 1);
-            row_sums(part[i], t, t->w + (size_t)n * (size_t)t->k, n_a, chains);
-        }
-        for (int r = 0; r < n_a; r++) {
-            __m128i over = _mm_set1_epi32(OFFSET * t->a_sum[r]);
-            __m128i four = fold4(part[0][r], part[1][r], part[2][r], part[3][r]);
-            _mm_storeu_si128((__m128i *)(void *)(t->sum + r * Q8_TILE_W + first),
-                             _mm_sub_epi32(four, over));
-        }
-    }
-}
-
-/* Weights that lie in the nearest cache: four rows by n_a inputs read each of them once, and the
- * order does not matter. Weight rows beyond t->n_w repeat the last one. */
-TILE void near_rows(const struct q8_tile *t, const int n_a, int first)
-{
-    size_t k = (size_t)t->k;
-    const int8_t *w[QUAD];
-    __m512i sum[Q8_TILE_A][QUAD];
-    for (int i = 0; i < QUAD; i++) {
-        w[i] = t->w + (size_t)(first + i < t->n_w ? first + i : t->n_w - 1) * k;
-        for (int r = 0; r < n_a; r++)
-            sum[r][i] = _mm512_setzero_si512();
-    }
-    const __m512i flip = _mm512_set1_epi8((char)OFFSET);
-    size_t j = 0;
-    for (; j + STEP <= k; j += STEP) {
-        __m512i a[Q8_TILE_A];
-        for (int r = 0; r < n_a; r++)
-            a[r] = _mm512_loadu_si512(t->a + (size_t)r * k + j);
-        for (int i = 0; i < QUAD; i++) {
-            __m512i v = _mm512_xor_si512(_mm512_loadu_si512(w[i] + j), flip);
-            for (int r = 0; r < n_a; r++)
-                sum[r][i] = dot(sum[r][i], v, a[r]);
-        }
-    }
-    if (j < k) {
-        __mmask64 rest = ~(__mmask64)0 >> (STEP - (k - j));
-        for (int i = 0; i < QUAD; i++) {
-            __m512i v = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, w[i] + j), flip);
-            for (int r = 0; r < n_a; r++) {
-                __m512i a = _mm512_maskz_loadu_epi8(rest, t->a + (size_t)r * k + j);
-                sum[r][i] = dot(sum[r][i], v, a);
-            }
-        }
-    }
-    for (int r = 0; r < n_a; r++) {
-        __m128i over = _mm_set1_epi32(OFFSET * t->a_sum[r]);
-        __m128i four = fold4(sum[r][0], sum[r][1], sum[r][2], sum[r][3]);
-        _mm_storeu_si128((__m128i *)(void *)(t->sum + r * Q8_TILE_W + first),
-                         _mm_sub_epi32(four, over));
-    }
-}
-
-TARGET static void tile_near(const struct q8_tile *t)
-{
-    for (int first = 0; first < t->n_w; first += QUAD) {
-        if (t->n_a == 1)
-            near_rows(t, 1, first);
-        else if (t->n_a == 2)
-            near_rows(t, 2, first);
-        else if (t->n_a == 3)
-            near_rows(t, 3, first);
-        else
-            near_rows(t, Q8_TILE_A, first);
-    }
-}
-
-TARGET static void q8_tile(const struct q8_tile *t)
-{
-    if (t->near) {
-        tile_near(t);
-        return;
-    }
-    switch (t->n_a) {
-    case 1:
-        tile(t, 1, CHAINS_MAX);
-        return;
-    case 2:
-        tile(t, 2, CHAINS_MAX);
-        return;
-    case 3:
-        tile(t, 3, 4);
-        return;
-    default:
-        tile(t, Q8_TILE_A, 4);
-        return;
-    }
 }
 
 TARGET static int32_t q8_sum(const int8_t *q, size_t n)
@@ -202,8 +46,7 @@ TARGET static int32_t q8_sum(const int8_t *q, size_t n)
 /* ---- wide: many activation rows ----
  *
  * Lane i of a register belongs to activation row i, so four weights sent to all lanes serve
- * sixteen rows and nothing has to be folded. Here the activations are the unsigned side: 128 is
- * added when they are packed, and 128 * sum(w) is taken off the sums. */
+ * sixteen rows and nothing has to be folded. */
 
 TARGET static void wide_pack(void *dst, const int8_t *a, int32_t n_a, int32_t k)
 {
@@ -522,7 +365,9 @@ TARGET static float max(const float *x, size_t n)
 
 LANES_LOOPS(TARGET)
 
-static const struct cpu_kernels avx512 = LANES_TABLE("avx512vnni", &attend_avx512, &wide);
+static const struct cpu_kernels avx512 = {LANES_MEMBERS("avx512vnni", &attend_avx512),
+                                          .few = &cpu_few_avx512, .few_most = Q8_FEW_A,
+                                          .wide = &wide};
 
 const struct cpu_kernels *cpu_kernels_avx512(void)
 {
@@ -534,7 +379,9 @@ const struct cpu_kernels *cpu_kernels_avx512(void)
 
 const struct cpu_kernels *cpu_kernels_amx(void)
 {
-    static const struct cpu_kernels table = LANES_TABLE("amx", &attend_avx512, &cpu_wide_amx);
+    static const struct cpu_kernels table = {LANES_MEMBERS("amx", &attend_avx512),
+                                             .few = &cpu_few_avx512, .few_most = 12,
+                                             .wide = &cpu_wide_amx};
     return cpu_kernels_avx512() && cpu_amx_granted() ? &table : NULL;
 }
 

@@ -11,8 +11,10 @@
 
 enum {
     LANES = 16,
-    Q8_TILE_W = 8,   /* weight rows of one int8 tile */
-    Q8_TILE_A = 4,   /* activation rows of one int8 tile */
+    Q8_TILE_W = 8, /* weight rows of one int8 tile */
+    Q8_TILE_A = 4, /* activation rows of one int8 tile */
+    Q8_FEW_W = 16, /* weight rows of a tile of few rows: a line of floats, written whole */
+    Q8_FEW_A = 16,
     Q8_PANEL = 16,   /* activation rows of a panel */
     Q8_PANEL_K = 64, /* k of a panel is filled up to a multiple of this */
     Q8_WIDE_W_MAX = 32,
@@ -30,6 +32,23 @@ struct q8_tile {
     int32_t k;
     bool near;    /* these weights were read a moment ago, by the tile before */
     int32_t *sum; /* [n_a][Q8_TILE_W] */
+};
+
+/* The same for up to Q8_FEW_A activation rows, packed before in whatever order serves the
+ * instruction set. */
+struct q8_few_tile {
+    const int8_t *w;  /* [n_w][k] */
+    const uint8_t *a; /* packed, 64-byte aligned */
+    int32_t n_w;      /* 1 .. Q8_FEW_W */
+    int32_t n_a;      /* 1 .. Q8_FEW_A */
+    int32_t k;
+    int32_t *sum; /* [Q8_FEW_A][Q8_FEW_W], of which n_a by n_w count */
+};
+
+struct q8_few {
+    /* n_a rows, at most q8_panel_bytes(k) */
+    void (*pack)(uint8_t *dst, const int8_t *a, int32_t n_a, int32_t k);
+    void (*sums)(const struct q8_few_tile *t);
 };
 
 /* The same for many activation rows, which are packed before: a panel holds Q8_PANEL of them,
@@ -87,7 +106,9 @@ struct float_tile {
 
 struct cpu_kernels {
     const char *name;
-    void (*q8_tile)(const struct q8_tile *t);
+    void (*q8_tile)(const struct q8_tile *t); /* NULL where there is few */
+    const struct q8_few *few;                 /* NULL: tiles serve few rows */
+    int32_t few_most;           /* rows that it serves; more are for wide, which is then there */
     const struct q8_wide *wide; /* NULL: tiles serve any number of rows */
     void (*q8_put)(const struct q8_out *t);
     void (*float_tile)(const struct float_tile *t);
@@ -127,6 +148,7 @@ const struct cpu_kernels *cpu_kernels_neon(void);
 
 /* Parts of tables that have a file of their own. */
 extern const struct q8_wide cpu_wide_avx2;
+extern const struct q8_few cpu_few_avx512;
 extern const struct q8_wide cpu_wide_amx;
 bool cpu_amx_granted(void);
 

@@ -260,14 +260,18 @@ LANES_FN float exp_sum_lanes(float *x, float max, size_t n)
         return max_lanes(x, n);                                                                    \
     }
 
-/* The table of a file that has functions of all these names; attention's loops beside them, and
- * its struct q8_wide or NULL. */
+/* What every table takes of a file that has functions of all these names; attention's loops beside
+ * them. */
+#define LANES_MEMBERS(label, loops)                                                                \
+    .name = label, .q8_put = q8_put, .float_tile = float_tile, .q8_sum = q8_sum,                   \
+    .square_sum = square_sum, .quantize = quantize, .silu_mul = silu_mul, .widen = widen,          \
+    .widen_half = widen_half, .dots = dots, .weigh = weigh, .max = max, .exp_sum = exp_sum,        \
+    .attend = (loops)
+
+/* A table with tiles for few rows, and its struct q8_wide or NULL. */
 #define LANES_TABLE(label, loops, many)                                                            \
     {                                                                                              \
-        .name = label, .q8_tile = q8_tile, .wide = (many), .q8_put = q8_put,                       \
-        .float_tile = float_tile, .q8_sum = q8_sum, .square_sum = square_sum,                      \
-        .quantize = quantize, .silu_mul = silu_mul, .widen = widen, .widen_half = widen_half,      \
-        .dots = dots, .weigh = weigh, .max = max, .exp_sum = exp_sum, .attend = (loops),           \
+        LANES_MEMBERS(label, loops), .q8_tile = q8_tile, .wide = (many),                           \
     }
 
 #endif

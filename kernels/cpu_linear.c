@@ -104,6 +104,25 @@ static void q8_task(const void *arg, int32_t task, int32_t worker)
     }
 }
 
+/* ---- few rows ---- */
+
+static void few_task(const void *arg, int32_t task, int32_t worker)
+{
+    const struct linear_job *job = arg;
+    const struct weight *w = job->w;
+    _Alignas(LINE_BYTES) int32_t sum[Q8_FEW_A * Q8_FEW_W];
+    struct q8_few_tile t = {.a = job->packed, .n_a = job->rows, .k = w->k, .sum = sum};
+    int32_t n_end = min32((task + 1) * job->n_each, w->n);
+    (void)worker;
+    for (int32_t n = task * job->n_each; n < n_end; n += Q8_FEW_W) {
+        t.w = w->q + (size_t)n * (size_t)w->k;
+        t.n_w = min32(Q8_FEW_W, n_end - n);
+        job->cpu->kern->few->sums(&t);
+        struct q8_out out = {.sum = sum, .sum_stride = Q8_FEW_W, .n_a = t.n_a, .n_w = t.n_w};
+        put_q8(job, &out, 0, n);
+    }
+}
+
 /* ---- many rows ---- */
 
 static void pack_task(const void *arg, int32_t task, int32_t worker)
@@ -196,6 +215,17 @@ static void linear_run(struct linear_job *job, struct cpu *c, pool_fn fn)
     cpu_run(c, (job->w->n + job->n_each - 1) / job->n_each, fn, job);
 }
 
+static void few_linear(struct cpu *c, struct linear_job *job)
+{
+    size_t k = (size_t)job->w->k;
+    if (!cpu_reserve(c, q8_panel_bytes(job->w->k)))
+        return;
+    job->packed = cpu_scratch(c, 0);
+    c->kern->few->pack(job->packed, job->x->q, job->rows, job->w->k);
+    job->n_each = weight_rows_each(c, job->w, job->rows, k, Q8_FEW_W);
+    linear_run(job, c, few_task);
+}
+
 static void wide_linear(struct cpu *c, struct linear_job *job)
 {
     int32_t n_w = c->kern->wide->n_w;
@@ -232,7 +262,11 @@ void cpu_linear(struct ops *o, float *y, const struct act *x, const struct weigh
     size_t k = (size_t)w->k;
     struct linear_job job = {.cpu = c, .x = x, .w = w, .rows = rows, .accumulate = accumulate};
     job.y = y;
-    if (w->act == NUM_Q8 && c->kern->wide && rows >= WIDE_ROWS_LEAST) {
+    if (w->act == NUM_Q8 && c->kern->few && rows <= c->kern->few_most) {
+        few_linear(c, &job);
+        return;
+    }
+    if (w->act == NUM_Q8 && c->kern->wide && (c->kern->few || rows >= WIDE_ROWS_LEAST)) {
         wide_linear(c, &job);
         return;
     }

@@ -55,6 +55,50 @@ static void q8_case(const struct cpu_kernels *fast, size_t k, int32_t n_w, int32
     free(a_exact);
 }
 
+static void few_case(const struct q8_few *few, size_t k, int32_t n_w, int32_t n_a, bool most)
+{
+    int8_t *w = random_q8(k * (size_t)n_w, k);
+    int8_t *a = random_q8(k * (size_t)n_a, k + 1);
+    if (most) {
+        memset(w, -128, k * (size_t)n_w);
+        memset(a, n_a % 2 ? -128 : 127, k * (size_t)n_a);
+    }
+    uint8_t *packed = aligned_alloc(64, q8_panel_bytes((int32_t)k));
+    int32_t *got = malloc(sizeof(*got) * Q8_FEW_A * Q8_FEW_W);
+    assert_true(packed && got);
+    few->pack(packed, a, n_a, (int32_t)k);
+    const struct q8_few_tile t = {
+        .w = w, .a = packed, .n_w = n_w, .n_a = n_a, .k = (int32_t)k, .sum = got};
+    few->sums(&t);
+    for (int32_t at = 0; at < n_a * n_w; at++) {
+        int32_t r = at / n_w;
+        int32_t i = at % n_w;
+        int32_t want = 0;
+        for (size_t j = 0; j < k; j++)
+            want += (int32_t)a[(size_t)r * k + j] * (int32_t)w[(size_t)i * k + j];
+        assert_int_equal(got[r * Q8_FEW_W + i], want);
+    }
+    free(w);
+    free(a);
+    free(packed);
+    free(got);
+}
+
+/* Every number of rows of either side, so every way to divide them into panels. */
+static void test_few(void **state)
+{
+    (void)state;
+    for (size_t i = 0; cpu_kernels_at(i); i++) {
+        const struct q8_few *few = cpu_kernels_at(i)->few;
+        for (size_t l = 0; few && l < ARRAY_LEN(lengths); l++) {
+            for (int32_t n_a = 1; n_a <= Q8_FEW_A; n_a++) {
+                few_case(few, lengths[l], 1 + (n_a + (int32_t)l) % Q8_FEW_W, n_a, n_a % 3 == 0);
+                few_case(few, lengths[l], Q8_FEW_W, n_a, n_a % 3 == 1);
+            }
+        }
+    }
+}
+
 /* Sums of many rows against those of the plain tile, two rows at a time. */
 static void wide_case(const struct q8_wide *wide, size_t k, int32_t n_w, int32_t n_a, bool most)
 {
@@ -149,8 +193,9 @@ static void test_tiles(void **state)
 {
     (void)state;
     for (size_t i = 0; cpu_kernels_at(i); i++) {
+        bool tiles = cpu_kernels_at(i)->q8_tile != NULL;
         for (size_t l = 0; l < ARRAY_LEN(lengths); l++) {
-            for (int32_t n_w = 1; n_w <= Q8_TILE_W; n_w++) {
+            for (int32_t n_w = 1; tiles && n_w <= Q8_TILE_W; n_w++) {
                 for (int32_t n_a = 1; n_a <= Q8_TILE_A; n_a++) {
                     q8_case(cpu_kernels_at(i), lengths[l], n_w, n_a, false);
                     q8_case(cpu_kernels_at(i), lengths[l], n_w, n_a, true);
@@ -292,10 +337,8 @@ int main(void)
     for (size_t i = 0; cpu_kernels_at(i); i++)
         print_message("table: %s\n", cpu_kernels_at(i)->name);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tiles),
-        cmocka_unit_test(test_wide),
-        cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_tiles),   cmocka_unit_test(test_few),  cmocka_unit_test(test_wide),
+        cmocka_unit_test(test_vectors), cmocka_unit_test(test_pool),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
