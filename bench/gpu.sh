@@ -3,18 +3,18 @@
 # gives, the kernels beside NVIDIA's library, whole steps of three model shapes with random weights,
 # and the server over HTTP. The most important first, each result written as it comes.
 #   bench/gpu.sh --out FOLDER [--seconds 520] [--models "llama-3-8b llama-2-7b tinyllama"]
-#                [--parts "device steps serve"] [--backend cuda] [--build build/cuda]
+#                [--parts "device steps serve"] [--backend cuda] [--build build/cuda] [--commit NAME]
 # FOLDER gets gpu.jsonl (a line per result), gpu.json and gpu.txt (all of them, and as tables), gpu.log.
 # Models are made in $TMPDIR (32 GB for the three) and removed. See bench/README.md.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 out="" seconds=520 models="llama-3-8b llama-2-7b tinyllama" parts="device steps serve"
-backend=cuda build=build/cuda streams=1,8,64,256
+backend=cuda build=build/cuda streams=1,8,64,256 commit=""
 usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
 while [ $# -gt 0 ]; do
     case "$1" in
     --help) usage && exit 0 ;;
-    --out | --seconds | --models | --parts | --backend | --build | --streams)
+    --out | --seconds | --models | --parts | --backend | --build | --streams | --commit)
         [ $# -gt 1 ] || { echo "error: $1 without a value" >&2; exit 2; }
         printf -v "${1#--}" '%s' "$2"
         shift 2 ;;
@@ -73,7 +73,7 @@ for program in $programs; do # where there is no cuBLAS, there is no bench_gpu
 done
 ninja -k 0 -C "$build" "${have[@]}" >>"$log" 2>&1 || { tail -30 "$log"; note "the build failed, in part"; }
 say "built"
-commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+[ -n "$commit" ] || commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
 printf '{"part":"about","commit":"%s","backend":"%s","time":"%s","cores":%d}\n' "$commit" "$backend" \
     "$(date -u +%FT%TZ)" "$(nproc)" >>"$lines"
 

@@ -16,7 +16,10 @@
 #include "kernels/ring.cuh"
 #include "kernels/staging.cuh"
 
-enum { PARTIAL_ROOM = CUDA_PARTIAL_BYTES / 4 };
+enum {
+    PARTIAL_ROOM = CUDA_PARTIAL_BYTES / 4,
+    SM_LEAST = 80, /* cp.async, and mma of int8 and halves as the kernels write them */
+};
 
 static_assert((int)PICKS_MAX <= (int)CUDA_RING_WORDS, "a step's tokens go down at once");
 
@@ -445,6 +448,11 @@ static enum status open_device(struct gpu *g, char *err, size_t err_size)
     log_line(LOG_INFO, "cuda backend: %s, sm_%d%d, %d multiprocessors", p.name, p.major, p.minor,
              p.multiProcessorCount);
     g->sm = 10 * p.major + p.minor;
+    if (g->sm < SM_LEAST) {
+        (void)snprintf(err, err_size, "CUDA device 0, %.200s, is sm_%d: sm_%d or newer is needed",
+                       p.name, g->sm, SM_LEAST);
+        return E_UNSUPPORTED;
+    }
     g->early = g->sm >= 90 && launches_by("early");
     g->n_multiprocessors = p.multiProcessorCount;
     g->only = getenv("FIRSTLIGHT_LINEAR");

@@ -8,7 +8,7 @@
  * own memory, weights, scratch, the batch and the cache; and nothing is asked for afterwards.
  * Negative space: caches of every kind, chosen by the backend, by an option and to the last byte
  * that is free; steps that draw with lists and masks of every size, more of them than a group of
- * picks has room for; a pick that never has. */
+ * picks has room for; a pick that never has; a device that no kernel is for. */
 
 enum {
     CONTEXT = 64,
@@ -188,6 +188,20 @@ static void test_no_room_for_one(void **state)
     assert_int_equal(simt_allocations(), 0);
 }
 
+/* Too old for any of the kernels: said so, and not by the first of them. */
+static void test_old_device(void **state)
+{
+    (void)state;
+    struct ops *o = NULL;
+    char err[256] = "";
+    const struct ops_options how = {.backend = "cuda", .threads = 1};
+    assert_int_equal(setenv("SIMT_SM", "75", 1), 0);
+    assert_int_equal(ops_open(&o, &how, err, sizeof(err)), E_UNSUPPORTED);
+    assert_non_null(strstr(err, "sm_75"));
+    assert_int_equal(unsetenv("SIMT_SM"), 0);
+    assert_int_equal(simt_allocations(), 0);
+}
+
 static int setup(void **state)
 {
     static char dir[64];
@@ -211,6 +225,7 @@ int main(void)
         cmocka_unit_test(test_last_byte),
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_no_room_for_one),
+        cmocka_unit_test(test_old_device),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
