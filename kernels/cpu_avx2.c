@@ -37,15 +37,6 @@ TILE struct group group_load(const float *x)
     return (struct group){_mm256_loadu_ps(x), _mm256_loadu_ps(x + HALF)};
 }
 
-TILE struct group group_widen(const int8_t *q)
-{
-    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)q);
-    return (struct group){
-        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)),
-        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(v, HALF))),
-    };
-}
-
 TILE void group_add_product(struct group *sum, const struct group *a, const struct group *b)
 {
     sum->low = _mm256_add_ps(sum->low, _mm256_mul_ps(a->low, b->low));
@@ -170,21 +161,7 @@ TARGET static int32_t q8_sum(const int8_t *q, size_t n)
 
 /* ---- floats ---- */
 
-TILE struct group weights_at(const struct float_tile *t, const bool is_q8, size_t at)
-{
-    return is_q8 ? group_widen(t->w_q + at) : group_load(t->w_f + at);
-}
-
-/* The last, incomplete group, filled up with zeros. */
-TILE struct group weights_rest(const struct float_tile *t, const bool is_q8, size_t at, size_t n)
-{
-    float x[LANES] = {0};
-    for (size_t i = 0; i < n; i++)
-        x[i] = is_q8 ? (float)t->w_q[at + i] : t->w_f[at + i];
-    return group_load(x);
-}
-
-TILE struct group inputs_rest(const float *a, size_t n)
+TILE struct group rest_load(const float *a, size_t n)
 {
     float x[LANES] = {0};
     memcpy(x, a, n * sizeof(*x));
@@ -192,7 +169,7 @@ TILE struct group inputs_rest(const float *a, size_t n)
 }
 
 /* Two weight rows by two inputs: eight registers of sums. */
-TILE void float_pass(const struct float_tile *t, const bool is_q8, int first)
+TILE void float_pass(const struct float_tile *t, int first)
 {
     size_t k = (size_t)t->k;
     size_t last_w = (size_t)(first + 1 < t->n_w ? first + 1 : first);
@@ -205,16 +182,16 @@ TILE void float_pass(const struct float_tile *t, const bool is_q8, int first)
         struct group x = group_load(a[0] + j);
         struct group y = group_load(a[1] + j);
         for (int i = 0; i < 2; i++) {
-            struct group v = weights_at(t, is_q8, w[i] + j);
+            struct group v = group_load(t->w + w[i] + j);
             group_add_product(&sum[i], &x, &v);
             group_add_product(&sum[i + 2], &y, &v);
         }
     }
     if (j < k) {
-        struct group x = inputs_rest(a[0] + j, k - j);
-        struct group y = inputs_rest(a[1] + j, k - j);
+        struct group x = rest_load(a[0] + j, k - j);
+        struct group y = rest_load(a[1] + j, k - j);
         for (int i = 0; i < 2; i++) {
-            struct group v = weights_rest(t, is_q8, w[i] + j, k - j);
+            struct group v = rest_load(t->w + w[i] + j, k - j);
             group_add_product(&sum[i], &x, &v);
             group_add_product(&sum[i + 2], &y, &v);
         }
@@ -228,7 +205,7 @@ TILE void float_pass(const struct float_tile *t, const bool is_q8, int first)
 }
 
 /* Four weight rows by one input, for a row that comes alone. */
-TILE void float_single(const struct float_tile *t, const bool is_q8)
+TILE void float_single(const struct float_tile *t)
 {
     size_t k = (size_t)t->k;
     size_t w[QUAD];
@@ -241,14 +218,14 @@ TILE void float_single(const struct float_tile *t, const bool is_q8)
     for (; j + LANES <= k; j += LANES) {
         struct group x = group_load(t->a + j);
         for (int i = 0; i < QUAD; i++) {
-            struct group v = weights_at(t, is_q8, w[i] + j);
+            struct group v = group_load(t->w + w[i] + j);
             group_add_product(&sum[i], &x, &v);
         }
     }
     if (j < k) {
-        struct group x = inputs_rest(t->a + j, k - j);
+        struct group x = rest_load(t->a + j, k - j);
         for (int i = 0; i < QUAD; i++) {
-            struct group v = weights_rest(t, is_q8, w[i] + j, k - j);
+            struct group v = rest_load(t->w + w[i] + j, k - j);
             group_add_product(&sum[i], &x, &v);
         }
     }
@@ -257,20 +234,12 @@ TILE void float_single(const struct float_tile *t, const bool is_q8)
 
 TARGET static void float_tile(const struct float_tile *t)
 {
-    if (t->n_a == 1 && t->w_q) {
-        float_single(t, true);
-        return;
-    }
     if (t->n_a == 1) {
-        float_single(t, false);
+        float_single(t);
         return;
     }
-    for (int first = 0; first < t->n_w; first += 2) {
-        if (t->w_q)
-            float_pass(t, true, first);
-        else
-            float_pass(t, false, first);
-    }
+    for (int first = 0; first < t->n_w; first += 2)
+        float_pass(t, first);
 }
 
 TARGET static void dots(float *s, const float *q, const float *k, size_t n, size_t dim)

@@ -244,28 +244,21 @@ TILE __m512 add_product(__m512 sum, __m512 a, __m512 b)
     return _mm512_add_ps(sum, _mm512_mul_ps(a, b));
 }
 
-TILE __m512 weights_at(const struct float_tile *t, const bool is_q8, size_t at, __mmask16 mask)
-{
-    return is_q8 ? _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, t->w_q + at)))
-                 : _mm512_maskz_loadu_ps(mask, t->w_f + at);
-}
-
 TILE void float_step(__m512 sum[FLOAT_TILE_A][FLOAT_TILE_W], const struct float_tile *t,
-                     const bool is_q8, const int n_a, const size_t w[FLOAT_TILE_W], size_t at,
-                     __mmask16 mask)
+                     const int n_a, const size_t w[FLOAT_TILE_W], size_t at, __mmask16 mask)
 {
     __m512 a[FLOAT_TILE_A];
     for (int r = 0; r < n_a; r++)
         a[r] = _mm512_maskz_loadu_ps(mask, t->a + (size_t)r * (size_t)t->k + at);
     for (int i = 0; i < FLOAT_TILE_W; i++) {
-        __m512 v = weights_at(t, is_q8, w[i] + at, mask);
+        __m512 v = _mm512_maskz_loadu_ps(mask, t->w + w[i] + at);
         for (int r = 0; r < n_a; r++)
             sum[r][i] = add_product(sum[r][i], a[r], v);
     }
 }
 
 /* n_a is a constant where this is inlined. */
-TILE void float_pass(const struct float_tile *t, const bool is_q8, const int n_a)
+TILE void float_pass(const struct float_tile *t, const int n_a)
 {
     size_t k = (size_t)t->k;
     size_t w[FLOAT_TILE_W];
@@ -276,32 +269,24 @@ TILE void float_pass(const struct float_tile *t, const bool is_q8, const int n_a
             sum[r][i] = _mm512_setzero_ps();
     }
     /* A line of each weight row at a time, and the same line of the rows behind asked for. */
-    const char *next = is_q8 ? (const char *)t->w_q : (const char *)t->w_f;
-    size_t size = is_q8 ? sizeof(int8_t) : sizeof(float);
-    size_t line = LINE / size;
     size_t j = 0;
-    for (; j + line <= k; j += line) {
+    for (; j + LANES <= k; j += LANES) {
         for (size_t i = 0; i < FLOAT_TILE_W; i++)
-            _mm_prefetch(next + (FLOAT_TILE_W * k + w[i] + j) * size, _MM_HINT_T1);
-        for (size_t at = j; at < j + line; at += LANES)
-            float_step(sum, t, is_q8, n_a, w, at, (__mmask16)0xffff);
+            _mm_prefetch((const char *)(t->w + FLOAT_TILE_W * k + w[i] + j), _MM_HINT_T1);
+        float_step(sum, t, n_a, w, j, (__mmask16)0xffff);
     }
-    for (; j < k; j += LANES)
-        float_step(sum, t, is_q8, n_a, w, j, lanes_mask(k - j));
+    if (j < k)
+        float_step(sum, t, n_a, w, j, lanes_mask(k - j));
     for (int r = 0; r < n_a; r++)
         _mm_storeu_ps(t->sum + r * FLOAT_TILE_W, total4(sum[r]));
 }
 
 TARGET static void float_tile(const struct float_tile *t)
 {
-    if (t->w_q && t->n_a == 1)
-        float_pass(t, true, 1);
-    else if (t->w_q)
-        float_pass(t, true, FLOAT_TILE_A);
-    else if (t->n_a == 1)
-        float_pass(t, false, 1);
+    if (t->n_a == 1)
+        float_pass(t, 1);
     else
-        float_pass(t, false, FLOAT_TILE_A);
+        float_pass(t, FLOAT_TILE_A);
 }
 
 TARGET static void dots(float *s, const float *q, const float *k, size_t n, size_t dim)

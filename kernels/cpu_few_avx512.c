@@ -24,8 +24,8 @@ enum {
     OFFSET = 128,
     OFFSET_LOG2 = 7,
     QUAD = 4,
-    PASS_W = 8,         /* weight rows of a pass */
-    WEIGHTS_AHEAD = 16, /* in rows */
+    PASS_W = 8,        /* weight rows of a pass */
+    WEIGHTS_AHEAD = 8, /* in rows: those of the pass to come */
     WORD = 8,
 };
 

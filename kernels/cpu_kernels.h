@@ -18,6 +18,9 @@ enum {
     Q8_PANEL = 16,   /* activation rows of a panel */
     Q8_PANEL_K = 64, /* k of a panel is filled up to a multiple of this */
     Q8_WIDE_W_MAX = 32,
+    /* A number of 16 bit is SPLIT * high + low, both within -127 .. 127. */
+    SPLIT = 254,
+    SPLIT_MOST = SPLIT * 127 + 126,
     FLOAT_TILE_W = 4, /* the same for float tiles */
     FLOAT_TILE_A = 2,
 };
@@ -79,13 +82,15 @@ static inline size_t q8_panel_bytes(int32_t k)
     return steps * Q8_PANEL_K * Q8_PANEL;
 }
 
-/* y [n_a][stride] = (float)sum * x_scale * w_scale + bias, or y += with accumulate. */
+/* y [n_a][stride] = (float)sum * x_scale * w_scale + bias, or y += with accumulate. Of split rows
+ * it is (SPLIT * (float)high + (float)low) in place of (float)sum. */
 struct q8_out {
     float *y;
     size_t stride;
-    const int32_t *sum; /* [n_a][sum_stride] */
+    const int32_t *sum; /* [n_a][sum_stride], of split rows [n_a][2][sum_stride] */
     int32_t sum_stride;
     int32_t n_a;
+    bool split;
     int32_t n_w;
     const float *x_scale; /* [n_a] */
     const float *w_scale; /* [n_w] */
@@ -93,13 +98,12 @@ struct q8_out {
     bool accumulate;
 };
 
-/* sum = W A^T in floats; the scale of int8 weights is the caller's. */
+/* sum = W A^T in floats. */
 struct float_tile {
-    const int8_t *w_q; /* [n_w][k], or NULL */
-    const float *w_f;  /* [n_w][k] when w_q is NULL */
-    const float *a;    /* [n_a][k] */
-    int32_t n_w;       /* 1 .. FLOAT_TILE_W */
-    int32_t n_a;       /* 1 .. FLOAT_TILE_A */
+    const float *w; /* [n_w][k] */
+    const float *a; /* [n_a][k] */
+    int32_t n_w;    /* 1 .. FLOAT_TILE_W */
+    int32_t n_a;    /* 1 .. FLOAT_TILE_A */
     int32_t k;
     float *sum; /* [n_a][FLOAT_TILE_W] */
 };
@@ -118,6 +122,8 @@ struct cpu_kernels {
     /* *scale = absmax / 127, q = x * (127 / absmax) rounded to nearest even. A row
      * of (next to) nothing gives 0 and zeros; one that is not finite NaN and zeros. */
     void (*quantize)(int8_t *q, float *scale, const float *x, size_t n);
+    /* The same to 16 bit: x = scale * (SPLIT * q[i] + q[n + i]), scale = absmax / SPLIT_MOST. */
+    void (*quantize_split)(int8_t *q, float *scale, const float *x, size_t n);
     /* y = gate / (1 + exp(-gate)) * up */
     void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
     /* dst = (float)src */

@@ -27,19 +27,6 @@ LANES_FN float lanes_total(const float lane[LANES])
     return part[0];
 }
 
-LANES_FN float dot_q8_lanes(const float *a, const int8_t *w, size_t k)
-{
-    float lane[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= k; i += LANES) {
-        for (size_t j = 0; j < LANES; j++)
-            lane[j] += a[i + j] * (float)w[i + j];
-    }
-    for (size_t j = 0; i + j < k; j++)
-        lane[j] += a[i + j] * (float)w[i + j];
-    return lanes_total(lane);
-}
-
 LANES_FN float dot_float_lanes(const float *a, const float *w, size_t k)
 {
     float lane[LANES] = {0};
@@ -59,8 +46,7 @@ LANES_FN void float_tile_lanes(const struct float_tile *t)
     for (size_t r = 0; r < (size_t)t->n_a; r++) {
         for (size_t i = 0; i < (size_t)t->n_w; i++) {
             const float *a = t->a + r * k;
-            t->sum[r * FLOAT_TILE_W + i] =
-                t->w_q ? dot_q8_lanes(a, t->w_q + i * k, k) : dot_float_lanes(a, t->w_f + i * k, k);
+            t->sum[r * FLOAT_TILE_W + i] = dot_float_lanes(a, t->w + i * k, k);
         }
     }
 }
@@ -86,56 +72,95 @@ LANES_FN int32_t q8_sum_lanes(const int8_t *q, size_t n)
     return sum;
 }
 
-/* accumulate and biased are constants where this is inlined, and n_w mostly is: that is what
- * makes a row worth a vector. */
-LANES_FN void put_row_lanes(float *restrict y, const int32_t *restrict sum, float x_scale,
+/* accumulate, and whether there are bias and low, are constants where this is inlined, and n_w
+ * mostly is: that is what makes a row worth a vector. */
+LANES_FN void put_row_lanes(float *restrict y, const int32_t *restrict sum,
+                            const int32_t *restrict low, float x_scale,
                             const float *restrict w_scale, const float *restrict bias, size_t n_w,
                             bool accumulate)
 {
     for (size_t i = 0; i < n_w; i++) {
-        float value = (float)sum[i] * x_scale * w_scale[i];
+        float value = (float)sum[i];
+        value = low ? (float)SPLIT * value + (float)low[i] : value;
+        value = value * x_scale * w_scale[i];
         value = bias ? value + bias[i] : value;
         y[i] = accumulate ? y[i] + value : value;
     }
 }
 
-LANES_FN void q8_put_lanes(const struct q8_out *t)
+LANES_FN void put_rows_lanes(const struct q8_out *t, const bool split)
 {
+    size_t stride = (size_t)t->sum_stride;
     for (int32_t r = 0; r < t->n_a; r++) {
         float *y = t->y + (size_t)r * t->stride;
-        const int32_t *sum = t->sum + (size_t)r * (size_t)t->sum_stride;
+        const int32_t *sum = t->sum + (size_t)r * stride * (split ? 2 : 1);
+        const int32_t *low = split ? sum + stride : NULL;
         float x_scale = t->x_scale[r];
         if (t->bias || t->n_w % LANES)
-            put_row_lanes(y, sum, x_scale, t->w_scale, t->bias, (size_t)t->n_w, t->accumulate);
-        else if (t->accumulate)
-            for (int32_t i = 0; i < t->n_w; i += LANES)
-                put_row_lanes(y + i, sum + i, x_scale, t->w_scale + i, NULL, LANES, true);
+            put_row_lanes(y, sum, low, x_scale, t->w_scale, t->bias, (size_t)t->n_w, t->accumulate);
         else
-            for (int32_t i = 0; i < t->n_w; i += LANES)
-                put_row_lanes(y + i, sum + i, x_scale, t->w_scale + i, NULL, LANES, false);
+            for (int32_t i = 0; i < t->n_w; i += LANES) {
+                const int32_t *low_i = split ? low + i : NULL;
+                if (t->accumulate)
+                    put_row_lanes(y + i, sum + i, low_i, x_scale, t->w_scale + i, NULL, LANES,
+                                  true);
+                else
+                    put_row_lanes(y + i, sum + i, low_i, x_scale, t->w_scale + i, NULL, LANES,
+                                  false);
+            }
     }
 }
 
-LANES_FN void quantize_lanes(int8_t *q, float *scale, const float *x, size_t n)
+LANES_FN void q8_put_lanes(const struct q8_out *t)
 {
-    /* Magnitudes compared as integers: NaN is above infinity, so one maximum finds
-     * the scale and everything that is not finite. */
+    if (t->split)
+        put_rows_lanes(t, true);
+    else
+        put_rows_lanes(t, false);
+}
+
+/* Magnitudes compared as integers: NaN is above infinity, so one maximum finds the scale and
+ * everything that is not finite. false: a row of nothing or not finite, and all is done. */
+LANES_FN bool row_scale_lanes(int8_t *q, size_t bytes, float *absmax, float *scale, float most_q,
+                              const float *x, size_t n)
+{
     uint32_t most = 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t u = bits_of(x[i]) & 0x7fffffffu;
         most = u > most ? u : most;
     }
-    float absmax = of_bits(most);
-    if (most >= 0x7f800000u || absmax < ABSMAX_LEAST) {
-        *scale = most >= 0x7f800000u ? of_bits(0x7fc00000u) : 0.0f;
-        memset(q, 0, n);
+    *absmax = of_bits(most);
+    *scale = *absmax / most_q;
+    if (most < 0x7f800000u && *absmax >= ABSMAX_LEAST)
+        return true;
+    *scale = most >= 0x7f800000u ? of_bits(0x7fc00000u) : 0.0f;
+    memset(q, 0, bytes);
+    return false;
+}
+
+LANES_FN void quantize_lanes(int8_t *q, float *scale, const float *x, size_t n)
+{
+    float absmax;
+    if (!row_scale_lanes(q, n, &absmax, scale, 127.0f, x, n))
         return;
-    }
-    *scale = absmax / 127.0f;
     float inverse = 127.0f / absmax;
     for (size_t i = 0; i < n; i++) {
         uint32_t u = bits_of(x[i] * inverse + ROUND_MAGIC) - (uint32_t)ROUND_MAGIC_BITS;
         q[i] = (int8_t)u;
+    }
+}
+
+LANES_FN void quantize_split_lanes(int8_t *q, float *scale, const float *x, size_t n)
+{
+    float absmax;
+    if (!row_scale_lanes(q, 2 * n, &absmax, scale, (float)SPLIT_MOST, x, n))
+        return;
+    float inverse = (float)SPLIT_MOST / absmax;
+    for (size_t i = 0; i < n; i++) {
+        float whole = x[i] * inverse + ROUND_MAGIC - ROUND_MAGIC;
+        float high = whole * (1.0f / (float)SPLIT) + ROUND_MAGIC - ROUND_MAGIC;
+        q[i] = (int8_t)high;
+        q[n + i] = (int8_t)(whole - (float)SPLIT * high);
     }
 }
 
@@ -219,6 +244,10 @@ LANES_FN float exp_sum_lanes(float *x, float max, size_t n)
     {                                                                                              \
         quantize_lanes(q, scale, x, n);                                                            \
     }                                                                                              \
+    target static void quantize_split(int8_t *q, float *scale, const float *x, size_t n)           \
+    {                                                                                              \
+        quantize_split_lanes(q, scale, x, n);                                                      \
+    }                                                                                              \
     target static void silu_mul(float *y, const float *gate, const float *up, size_t n)            \
     {                                                                                              \
         silu_mul_lanes(y, gate, up, n);                                                            \
@@ -264,9 +293,9 @@ LANES_FN float exp_sum_lanes(float *x, float max, size_t n)
  * them. */
 #define LANES_MEMBERS(label, loops)                                                                \
     .name = label, .q8_put = q8_put, .float_tile = float_tile, .q8_sum = q8_sum,                   \
-    .square_sum = square_sum, .quantize = quantize, .silu_mul = silu_mul, .widen = widen,          \
-    .widen_half = widen_half, .dots = dots, .weigh = weigh, .max = max, .exp_sum = exp_sum,        \
-    .attend = (loops)
+    .square_sum = square_sum, .quantize = quantize, .quantize_split = quantize_split,              \
+    .silu_mul = silu_mul, .widen = widen, .widen_half = widen_half, .dots = dots, .weigh = weigh,  \
+    .max = max, .exp_sum = exp_sum, .attend = (loops)
 
 /* A table with tiles for few rows, and its struct q8_wide or NULL. */
 #define LANES_TABLE(label, loops, many)                                                            \

@@ -23,7 +23,8 @@ enum {
     TASKS_PER_THREAD = 4,
     /* Many rows: packed at a time, so that what they take is bounded. */
     WIDE_ROWS_MAX = 512,
-    WIDE_ROWS_LEAST = 13, /* fewer fill too few lanes */
+    WIDE_ROWS_LEAST = 13,               /* fewer fill too few lanes */
+    SPLIT_ROWS_MAX = WIDE_ROWS_MAX / 2, /* so that their halves are as many */
     /* Weights of a task: they come back from a near cache for each block of rows. */
     WIDE_WEIGHT_BYTES = 1024 * 1024,
 };
@@ -37,6 +38,7 @@ struct linear_job {
     int32_t n_each;     /* weight rows of a task, a multiple of the tile */
     int32_t rows_block; /* activation rows of a block, a multiple of the tile */
     bool accumulate;
+    bool split; /* two rows of x, one after the other, are one of y: its high and its low halves */
     /* Many rows, of which row_first .. row_first + rows - 1 are packed. */
     int32_t row_first;
     uint8_t *packed; /* [panels][panel_bytes] */
@@ -48,6 +50,11 @@ struct linear_job {
 static void put_q8(const struct linear_job *job, struct q8_out *t, int32_t row, int32_t n)
 {
     const struct weight *w = job->w;
+    if (job->split) {
+        row /= 2;
+        t->n_a /= 2;
+        t->split = true;
+    }
     t->y = &job->y[(size_t)row * (size_t)w->n + (size_t)n];
     t->stride = (size_t)w->n;
     t->x_scale = job->x->scale + row;
@@ -63,8 +70,7 @@ static void put_float(const struct linear_job *job, int32_t row, int32_t n, int3
     const struct weight *w = job->w;
     float *y = &job->y[(size_t)row * (size_t)w->n + (size_t)n];
     for (int32_t i = 0; i < n_w; i++) {
-        float value = w->kind == NUM_Q8 ? sum[i] * w->scale[n + i] : sum[i];
-        value = w->bias ? value + w->bias[n + i] : value;
+        float value = w->bias ? sum[i] + w->bias[n + i] : sum[i];
         y[i] = job->accumulate ? y[i] + value : value;
     }
 }
@@ -163,10 +169,7 @@ static void float_group(const struct linear_job *job, int32_t n, int32_t n_w, in
     const struct weight *w = job->w;
     size_t k = (size_t)w->k;
     float sum[FLOAT_TILE_A * FLOAT_TILE_W];
-    bool is_q8 = w->kind == NUM_Q8;
-    struct float_tile t = {.n_w = n_w, .k = w->k, .sum = sum};
-    t.w_q = is_q8 ? w->q + (size_t)n * k : NULL;
-    t.w_f = is_q8 ? NULL : w->f + (size_t)n * k;
+    struct float_tile t = {.w = w->f + (size_t)n * k, .n_w = n_w, .k = w->k, .sum = sum};
     for (int32_t row = begin; row < end; row += FLOAT_TILE_A) {
         t.a = job->x->f + (size_t)row * k;
         t.n_a = min32(FLOAT_TILE_A, end - row);
@@ -253,24 +256,89 @@ static void wide_linear(struct cpu *c, struct linear_job *job)
     }
 }
 
+static void q8_linear(struct cpu *c, struct linear_job *job)
+{
+    const struct cpu_kernels *kern = c->kern;
+    size_t k = (size_t)job->w->k;
+    if (kern->few && job->rows <= kern->few_most) {
+        few_linear(c, job);
+        return;
+    }
+    if (kern->wide && (kern->few || job->rows >= WIDE_ROWS_LEAST)) {
+        wide_linear(c, job);
+        return;
+    }
+    job->rows_block = block_rows(k, Q8_TILE_A);
+    job->n_each = weight_rows_each(c, job->w, job->rows, k, Q8_TILE_W);
+    linear_run(job, c, q8_task);
+}
+
+/* ---- int8 weights, activations that are not ---- */
+
+struct split_job {
+    const struct cpu *cpu;
+    int8_t *q;      /* [rows][2][k] */
+    float *scale;   /* [rows] */
+    const float *x; /* [rows][k] */
+    int32_t rows;
+    int32_t rows_each;
+    int32_t k;
+};
+
+static void split_task(const void *arg, int32_t task, int32_t worker)
+{
+    const struct split_job *job = arg;
+    size_t k = (size_t)job->k;
+    int32_t end = min32((task + 1) * job->rows_each, job->rows);
+    (void)worker;
+    for (int32_t row = task * job->rows_each; row < end; row++)
+        job->cpu->kern->quantize_split(job->q + (size_t)row * 2 * k, &job->scale[row],
+                                       job->x + (size_t)row * k, k);
+}
+
+/* Activations are rounded to 16 bit, of which the halves are rows of int8. */
+static void split_linear(struct cpu *c, const struct linear_job *all)
+{
+    size_t k = (size_t)all->w->k;
+    size_t most = (size_t)min32(all->rows, SPLIT_ROWS_MAX);
+    char *room = cpu_common(c, most * (sizeof(float) + 2 * k));
+    if (!room)
+        return;
+    struct split_job split = {.cpu = c, .scale = (float *)(void *)room, .k = all->w->k};
+    split.q = (int8_t *)room + most * sizeof(float);
+    for (int32_t row = 0; row < all->rows; row += SPLIT_ROWS_MAX) {
+        split.rows = min32(SPLIT_ROWS_MAX, all->rows - row);
+        split.x = all->x->f + (size_t)row * k;
+        split.rows_each = cpu_rows_each(c, split.rows, (size_t)split.rows * k);
+        cpu_run(c, (split.rows + split.rows_each - 1) / split.rows_each, split_task, &split);
+        const struct act x = {.kind = NUM_Q8, .q = split.q, .scale = split.scale};
+        struct linear_job job = *all;
+        job.x = &x;
+        job.y += (size_t)row * (size_t)all->w->n;
+        job.rows = 2 * split.rows;
+        job.split = true;
+        q8_linear(c, &job);
+    }
+}
+
 void cpu_linear(struct ops *o, float *y, const struct act *x, const struct weight *w, int32_t rows,
                 bool accumulate)
 {
     struct cpu *c = (struct cpu *)o;
     if (rows <= 0 || w->n <= 0)
         return;
-    size_t k = (size_t)w->k;
     struct linear_job job = {.cpu = c, .x = x, .w = w, .rows = rows, .accumulate = accumulate};
     job.y = y;
-    if (w->act == NUM_Q8 && c->kern->few && rows <= c->kern->few_most) {
-        few_linear(c, &job);
+    if (w->act == NUM_Q8) {
+        q8_linear(c, &job);
         return;
     }
-    if (w->act == NUM_Q8 && c->kern->wide && (c->kern->few || rows >= WIDE_ROWS_LEAST)) {
-        wide_linear(c, &job);
+    if (w->kind == NUM_Q8) {
+        split_linear(c, &job);
         return;
     }
-    job.rows_block = block_rows(w->act == NUM_Q8 ? k : k * sizeof(float), Q8_TILE_A);
-    job.n_each = weight_rows_each(c, w, rows, w->kind == NUM_Q8 ? k : k * sizeof(float), Q8_TILE_W);
-    linear_run(&job, c, w->act == NUM_Q8 ? q8_task : float_task);
+    size_t row_bytes = (size_t)w->k * sizeof(float);
+    job.rows_block = block_rows(row_bytes, Q8_TILE_A);
+    job.n_each = weight_rows_each(c, w, rows, row_bytes, FLOAT_TILE_W);
+    linear_run(&job, c, float_task);
 }

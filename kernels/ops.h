@@ -24,7 +24,7 @@ extern "C" {
 
 enum number {
     NUM_Q8,  /* int8 and a float scale: value = q * scale */
-    NUM_F32, /* plain; the CUDA backend may round it to 16 bit inside a product */
+    NUM_F32, /* plain; inside a product with int8 it may be rounded to 16 bit */
     NUM_F16, /* of keys and values alone: rounded to nearest even, at most 65504 (half.h) */
 };
 

@@ -163,29 +163,20 @@ static void test_wide(void **state)
     }
 }
 
-static void float_case(const struct cpu_kernels *fast, size_t k, int32_t n_w, int32_t n_a,
-                       bool is_q8)
+static void float_case(const struct cpu_kernels *fast, size_t k, int32_t n_w, int32_t n_a)
 {
-    int8_t *w_q = random_q8(k * (size_t)n_w, k);
-    float *w_f = random_floats(k * (size_t)n_w, k);
+    float *w = random_floats(k * (size_t)n_w, k);
     float *a = random_floats(k * (size_t)n_a, k + 1);
     float want[FLOAT_TILE_A * FLOAT_TILE_W] = {0};
     float got[FLOAT_TILE_A * FLOAT_TILE_W] = {0};
-    struct float_tile t = {.w_q = is_q8 ? w_q : NULL,
-                           .w_f = is_q8 ? NULL : w_f,
-                           .a = a,
-                           .n_w = n_w,
-                           .n_a = n_a,
-                           .k = (int32_t)k,
-                           .sum = want};
+    struct float_tile t = {.w = w, .a = a, .n_w = n_w, .n_a = n_a, .k = (int32_t)k, .sum = want};
     plain->float_tile(&t);
     t.sum = got;
     fast->float_tile(&t);
     for (int32_t r = 0; r < n_a; r++)
         assert_memory_equal(got + r * FLOAT_TILE_W, want + r * FLOAT_TILE_W,
                             (size_t)n_w * sizeof(*got));
-    free(w_q);
-    free(w_f);
+    free(w);
     free(a);
 }
 
@@ -203,8 +194,7 @@ static void test_tiles(void **state)
             }
             for (int32_t n_w = 1; n_w <= FLOAT_TILE_W; n_w++) {
                 for (int32_t n_a = 1; n_a <= FLOAT_TILE_A; n_a++) {
-                    float_case(cpu_kernels_at(i), lengths[l], n_w, n_a, true);
-                    float_case(cpu_kernels_at(i), lengths[l], n_w, n_a, false);
+                    float_case(cpu_kernels_at(i), lengths[l], n_w, n_a);
                 }
             }
         }
@@ -218,7 +208,8 @@ static void vectors_case(const struct cpu_kernels *fast, size_t n)
     float *want = calloc(n, sizeof(*want));
     float *got = calloc(n, sizeof(*got));
     int8_t *q = calloc(2, n);
-    assert_true(want && got && q);
+    int8_t *halves = calloc(4, n);
+    assert_true(want && got && q && halves);
     for (size_t i = 0; i < n; i++)
         x[i] *= i % 5 ? 4.0f : 120.0f;
 
@@ -232,6 +223,15 @@ static void vectors_case(const struct cpu_kernels *fast, size_t n)
     fast->quantize(q + n, &b, x, n);
     assert_memory_equal(&a, &b, sizeof(a));
     assert_memory_equal(q, q + n, n);
+    plain->quantize_split(halves, &a, x, n);
+    fast->quantize_split(halves + 2 * n, &b, x, n);
+    assert_memory_equal(&a, &b, sizeof(a));
+    assert_memory_equal(halves, halves + 2 * n, 2 * n);
+    for (size_t i = 0; i < n; i++) {
+        int whole = SPLIT * halves[i] + halves[n + i];
+        assert_true(halves[i] != -128 && halves[n + i] != -128);
+        assert_near((double)a * whole, (double)x[i], 0.502 * (double)a, "split", i);
+    }
     plain->widen(want, q, n);
     fast->widen(got, q, n);
     assert_memory_equal(got, want, n * sizeof(*got));
@@ -254,6 +254,7 @@ static void vectors_case(const struct cpu_kernels *fast, size_t n)
     free(want);
     free(got);
     free(q);
+    free(halves);
 }
 
 static void heads_case(const struct cpu_kernels *fast, size_t n, size_t dim)
