@@ -45,6 +45,9 @@ enum status registry_inspect(struct registry *r, const struct options *o, char *
 /* Shares, then for each model tokenizer, chat template, weights. */
 enum status registry_load(struct registry *r, const struct options *o, model_progress_fn progress,
                           void *progress_arg, char *err, size_t err_size) MUST_CHECK;
+/* Puts the name of m in front of err. Files of models have the same names, so where there are
+ * several it has to be said whose failure it is. */
+void served_failed(const struct served *m, enum status s, char *err, size_t err_size);
 /* Schedulers first, then what they stand on. Zeroed is fine. */
 void registry_close(struct registry *r);
 /* What the backend these options ask for has to work with. */
