@@ -66,6 +66,7 @@ enum status llama_init(struct llama *l, const struct config *c, bool weights_f32
     l->layer = calloc((size_t)f->n_layers, sizeof(*l->layer));
     if (!l->layer)
         return E_NOMEM;
+    l->n_run = f->n_layers;
     l->act_kind = kind;
     l->kv_kind = kinds[kv];
     l->q_dim = f->n_heads * f->head_dim;
@@ -431,7 +432,7 @@ void llama_forward(struct llama *l, struct ops *o, const struct llama_step *s)
 {
     const struct model_info *f = &l->config.info;
     o->embed(o, l->x, &l->embed, s->token, s->view.n_rows);
-    for (int32_t i = 0; i < f->n_layers; i++)
+    for (int32_t i = 0; i < l->n_run; i++)
         forward_layer(l, o, &l->layer[i], &s->view);
     /* The middle of a prompt only fills the cache. */
     if (s->n_picks == 0)

@@ -41,6 +41,7 @@ struct llama {
     struct weight final_norm;  /* [1][dim] */
     struct weight head;        /* [vocab][dim]; when tied, the same memory as embed */
     struct llama_layer *layer; /* [n_layers] */
+    int32_t n_run;             /* layers of a step: all, but for who only looks if it works */
     /* Scratch of a step. */
     float *x;            /* [rows][dim] the residual stream */
     float *wide;         /* [rows][max(qkv_dim, 2 * hidden)] */

@@ -232,14 +232,17 @@ static enum status run_rows(struct model *m, const int32_t *token, int32_t posit
 }
 
 /* A step of one token: what the backend allocates or compiles at first use, and what it
- * cannot do at all, shows now and not under the first client. Once more, it may be recorded. */
+ * cannot do at all, shows now and not under the first client. Once more, it may be recorded.
+ * On the host one layer shows it: the others would only read all the weights. */
 static enum status warm_up(struct model *m, const struct complaint *c)
 {
     const int32_t zero = 0;
     const struct pick pick = {.how = {.top_p = 1, .repetition = 1, .n_logprobs = -1}};
+    m->llama.n_run = m->ops->host_memory ? 1 : m->llama.config.info.n_layers;
     enum status s = run_rows(m, &zero, 0, 1, &pick);
     if (!s && m->ops->records)
         s = run_rows(m, &zero, 0, 1, &pick);
+    m->llama.n_run = m->llama.config.info.n_layers;
     return s ? complain(c, s, "the backend fails at the first step") : OK;
 }
 
