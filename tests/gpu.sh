@@ -127,7 +127,7 @@ done < <(sed -n 's/^    {"\([a-z0-9 ]*\)", linear_.*/\1/p' kernels/linear.cu)
 for how in plain graph early; do
     check "company, launched by $how" 60 env FIRSTLIGHT_LAUNCH="$how" "$build/company_test"
 done
-check e2e 120 python3 tests/e2e.py --binary "$build/firstlight"
+check e2e 120 env -u FIRSTLIGHT_BACKEND python3 tests/e2e.py --binary "$build/firstlight"
 if [ "$backend" = cuda ]; then
     check "no device" 20 bash -c \
         "CUDA_VISIBLE_DEVICES= refused $build/firstlight run models/demo --raw Hello --backend cuda"
