@@ -35,7 +35,8 @@ struct linear_job {
     const struct act *x;
     const struct weight *w;
     int32_t rows;
-    int32_t n_each;     /* weight rows of a task, a multiple of the tile */
+    int32_t n_each; /* weight rows of a task, a multiple of the tile */
+    int32_t n_tasks;
     int32_t rows_block; /* activation rows of a block, a multiple of the tile */
     bool accumulate;
     bool split; /* two rows of x, one after the other, are one of y: its high and its low halves */
@@ -112,15 +113,33 @@ static void q8_task(const void *arg, int32_t task, int32_t worker)
 
 /* ---- few rows ---- */
 
+/* Threads take tasks in turn. The weights of those that one thread is likely to take follow each
+ * other, so what it asks for beyond the end of one is the beginning of its next. */
+static int32_t in_turn(const struct linear_job *job, int32_t task)
+{
+    const struct nodes *nodes = &job->cpu->nodes;
+    int32_t node = 0;
+    struct part of = nodes_part(nodes, node, job->n_tasks);
+    while (task >= of.end)
+        of = nodes_part(nodes, ++node, job->n_tasks);
+    int32_t threads = nodes->threads_before[node + 1] - nodes->threads_before[node];
+    int32_t each = (int32_t)(of.end - of.begin) / threads;
+    int32_t longer = (int32_t)(of.end - of.begin) % threads;
+    int32_t at = task - (int32_t)of.begin;
+    int32_t thread = at % threads;
+    return (int32_t)of.begin + thread * each + min32(thread, longer) + at / threads;
+}
+
 static void few_task(const void *arg, int32_t task, int32_t worker)
 {
     const struct linear_job *job = arg;
     const struct weight *w = job->w;
     _Alignas(LINE_BYTES) int32_t sum[Q8_FEW_A * Q8_FEW_W];
     struct q8_few_tile t = {.a = job->packed, .n_a = job->rows, .k = w->k, .sum = sum};
-    int32_t n_end = min32((task + 1) * job->n_each, w->n);
+    int32_t first = in_turn(job, task) * job->n_each;
+    int32_t n_end = min32(first + job->n_each, w->n);
     (void)worker;
-    for (int32_t n = task * job->n_each; n < n_end; n += Q8_FEW_W) {
+    for (int32_t n = first; n < n_end; n += Q8_FEW_W) {
         t.w = w->q + (size_t)n * (size_t)w->k;
         t.n_w = min32(Q8_FEW_W, n_end - n);
         job->cpu->kern->few->sums(&t);
@@ -215,7 +234,8 @@ static int32_t weight_rows_each(const struct cpu *c, const struct weight *w, int
 /* The tasks of a product: enough for every thread, each with enough to do. */
 static void linear_run(struct linear_job *job, struct cpu *c, pool_fn fn)
 {
-    cpu_run(c, (job->w->n + job->n_each - 1) / job->n_each, fn, job);
+    job->n_tasks = (job->w->n + job->n_each - 1) / job->n_each;
+    cpu_run(c, job->n_tasks, fn, job);
 }
 
 static void few_linear(struct cpu *c, struct linear_job *job)
