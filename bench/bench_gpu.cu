@@ -7,65 +7,19 @@
  * the cache where one would stay in L2. Lines come as they are measured, the most
  * important first: a run that is cut short has still said something.
  *
- *     bench_gpu [--seconds 240] [--part roof|gap|linear|attention] [--model NAME] */
-#include <cublasLt.h>
-#include <cublas_v2.h>
-
+ *     bench_gpu [--seconds 240] [--part roof|gap|linear|attention|sweep] [--model NAME] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "bench/bench_gpu.cuh"
+#include "bench/gpu_bench.cuh"
 #include "kernels/paged.h"
-
-enum {
-    LAUNCHES_MAX = 64, /* of one graph */
-    REPLAYS_MAX = 15,
-    REPLAYS_MIN = 3,
-    ROWS_MAX = 2048,
-    BLOCK_TOKENS = 16,
-    CONTEXT_MAX = 8192,
-    SEQS_MAX = 256,
-    LAYERS = 32, /* of a block of the cache */
-    PARTIAL_SUMS = 16 << 20,
-    PARTIAL_TILES = 4096,
-};
-
-static const size_t COLD_BYTES = (size_t)512 << 20; /* several times any L2 */
-static const size_t WEIGHT_BYTES = (size_t)3 << 29; /* of the buffers that weights are cut from */
-static const size_t HALF_BYTES = (size_t)5 << 29;
-static const size_t CACHE_BYTES = (size_t)4 << 30;
-static const size_t WORKSPACE_BYTES = (size_t)64 << 20;
-static const double LINE_SECONDS = 0.06;
-
-struct bench {
-    cudaStream_t stream;
-    cudaEvent_t from;
-    cudaEvent_t to;
-    struct gpu gpu;
-    cublasHandle_t blas;
-    cublasLtHandle_t lt;
-    void *workspace;
-    int8_t *weights; /* [WEIGHT_BYTES] */
-    __half *halves;  /* [HALF_BYTES] */
-    float *scales;   /* [SCALES] */
-    int8_t *xq;
-    float *xf;
-    __half *xh;
-    float *y;
-    double deadline;
-    double read_gbps;
-    double int8_tops;
-    const char *part;  /* NULL: all */
-    const char *model; /* NULL: all */
-};
 
 enum { SCALES = 1 << 18 };
 
-#define MUST(call) must((int)(call), #call, __LINE__)
-
-static void must(int error, const char *what, int line)
+void must(int error, const char *what, int line)
 {
     if (error == 0)
         return;
@@ -80,16 +34,21 @@ static double now()
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static bool late(const struct bench *b)
+bool late(const struct bench *b)
 {
     return now() > b->deadline;
 }
 
-template <typename T> static T *take(size_t bytes)
+void *take_bytes(size_t bytes)
 {
     void *p = nullptr;
     MUST(cudaMalloc(&p, bytes));
-    return static_cast<T *>(p);
+    return p;
+}
+
+template <typename T> static T *take(size_t bytes)
+{
+    return static_cast<T *>(take_bytes(bytes));
 }
 
 static int by_value(const void *a, const void *b)
@@ -100,14 +59,6 @@ static int by_value(const void *a, const void *b)
 }
 
 /* ---- timing ---- */
-
-struct times {
-    double median; /* seconds of one launch */
-    double least;
-};
-
-/* What issue(arg, i) launches, n times in one graph. False when it could not be launched. */
-typedef int (*issue_fn)(struct bench *b, void *arg, int i);
 
 static bool record(struct bench *b, issue_fn issue, void *arg, int n, cudaGraphExec_t *out)
 {
@@ -142,7 +93,7 @@ static double replay(struct bench *b, cudaGraphExec_t graph)
     return 1e-3 * (double)ms;
 }
 
-static bool measure(struct bench *b, issue_fn issue, void *arg, int n, struct times *out)
+bool measure(struct bench *b, issue_fn issue, void *arg, int n, struct times *out)
 {
     double took[REPLAYS_MAX];
     double spent = 0.0;
@@ -162,10 +113,16 @@ static bool measure(struct bench *b, issue_fn issue, void *arg, int n, struct ti
     return true;
 }
 
-static int launches_for(size_t bytes)
+int launches_for(size_t bytes)
 {
     size_t n = COLD_BYTES / (bytes ? bytes : 1) + 1;
     return (int)(n < 4 ? 4 : n > (size_t)LAUNCHES_MAX ? (size_t)LAUNCHES_MAX : n);
+}
+
+void count_differences(cudaStream_t stream, const float *a, const float *b, size_t n,
+                       unsigned *counter)
+{
+    differences<<<1024, 256, 0, stream>>>(a, b, n, counter);
 }
 
 /* ---- roofs ---- */
@@ -363,8 +320,8 @@ static const struct kernel_row {
     int sm; /* 0: any */
 } kernel_rows[] = {
     {"skinny", NUM_Q8, 64, 0},         {"tile 64", NUM_Q8, ROWS_MAX, 0},
-    {"tile 128", NUM_Q8, ROWS_MAX, 0}, {"wgmma", NUM_Q8, ROWS_MAX, 90},
-    {"skinny half", NUM_F32, 128, 0},
+    {"tile 128", NUM_Q8, ROWS_MAX, 0}, {"turned", NUM_Q8, ROWS_MAX, 90},
+    {"wgmma", NUM_Q8, ROWS_MAX, 90},   {"skinny half", NUM_F32, 128, 0},
 };
 
 /* The ends first: they say most. */
@@ -640,6 +597,8 @@ int main(int argc, char **argv)
         attentions(&b);
     if (wanted(&b, "linear"))
         linears(&b);
+    if (b.part && wanted(&b, "sweep")) /* minutes: only when asked for */
+        sweep(&b);
     if (late(&b))
         printf("{\"part\":\"note\",\"name\":\"bench_gpu: the time was over before the end\"}\n");
     return 0;

@@ -74,6 +74,15 @@ static __global__ void copy_all(uint4 *to, const uint4 *from, size_t n)
         to[i] = from[i];
 }
 
+/* Bits that are not the same. */
+static __global__ void differences(const float *a, const float *b, size_t n, unsigned *counter)
+{
+    size_t step = (size_t)gridDim.x * blockDim.x;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step)
+        if (__float_as_uint(a[i]) != __float_as_uint(b[i]))
+            atomicAdd(counter, 1u);
+}
+
 static __global__ void nothing_much(int *p)
 {
     follow();

@@ -3,7 +3,7 @@
 # gives, the kernels beside NVIDIA's library, whole steps of three model shapes with random weights,
 # and the server over HTTP. The most important first, each result written as it comes.
 #   bench/gpu.sh --out FOLDER [--seconds 520] [--models "llama-3-8b llama-2-7b tinyllama"]
-#                [--parts "device steps serve"] [--backend cuda] [--build build/cuda] [--commit NAME]
+#                [--parts "device steps serve"] (and "sweep") [--backend cuda] [--build build/cuda] [--commit NAME]
 # FOLDER gets gpu.jsonl (a line per result), gpu.json and gpu.txt (all of them, and as tables), gpu.log.
 # Models are made in $TMPDIR (32 GB for the three) and removed. See bench/README.md.
 set -uo pipefail
@@ -101,6 +101,11 @@ if [ "$backend" = cuda ] && has device; then
     device linear 5
     device gap 1
     device attention 3
+fi
+# Minutes, and of no use but to choose kernels by: only when asked for, then nothing else of the device.
+if [ "$backend" = cuda ] && has sweep; then
+    run "variants of the products" 200 "$build/bench_gpu" --seconds 170 --part sweep
+    table >/dev/null
 fi
 read_gbps=$(sed -n 's/.*"part":"roof","name":"read".*"gbps":\([0-9.]*\).*/\1/p' "$lines" | head -1)
 

@@ -21,9 +21,11 @@ TABLES = [
                             "median_tpot_ms", "median_itl_ms", "p99_itl_ms", "median_e2el_ms", "output_throughput"]),
     ("attention", "Attention", ["model", "name", "seqs", "rows", "context", "us", "gbps", "tops", "roof"]),
     ("linear", "Products: microseconds (share of the roof)", "pivot"),
+    ("best", "The fastest variant of each product beside the table's", [
+        "model", "name", "n", "k", "rows", "kernel", "us", "table_us", "gain", "gbps", "tops"]),
     ("note", "Notes", ["name"]),
 ]
-KERNELS = ["skinny", "tile 64", "tile 128", "wgmma", "skinny half", "library int8", "library fp16"]
+KERNELS = ["skinny", "turned", "tile 64", "tile 128", "wgmma", "skinny half", "library int8", "library fp16"]
 
 
 def text_of(value):

@@ -92,6 +92,7 @@ static const struct linear_case linear_cases[] = {
     {.rows = 24, .n = 97, .k = 131, .lowest = true},
     {.rows = 4096, .n = 8, .k = 32, .accumulate = true},
     {.rows = 21, .n = 650, .k = 400, .accumulate = true}, /* tiles shared by uneven blocks */
+    {.rows = 70, .n = 520, .k = 1280}, /* and long ones, several laps of a ring */
     {.rows = 12, .n = 600, .k = 640, .bias = true},
     {.rows = 2, .n = 1030, .k = 128},
     {.rows = 13, .n = 1040, .k = 192, .bias = true},

@@ -1,4 +1,5 @@
-/* The emulator: a block at a time, its threads as fibers on one host thread.
+/* The emulator: a block at a time, its threads as fibers on one host thread; blocks backwards in
+ * every other launch.
  *
  * A fiber runs until it waits. Warps run depth first: the lanes of one warp take turns until
  * all of them wait at the block's barrier or have left, then the next warp starts. A thread
@@ -521,16 +522,15 @@ static void run_grid(const struct grid &g, const std::function<void()> &thread)
     RACE(scheduler_race = __tsan_get_current_fiber());
     /* Under the race detector memory is not used again within a launch: blocks are not ordered. */
     std::vector<unsigned char *> old;
-    for (unsigned z = 0; z < gridDim.z; z++) {
-        for (unsigned y = 0; y < gridDim.y; y++) {
-            for (unsigned x = 0; x < gridDim.x; x++) {
-                run_block(x, y, z, &old);
+    size_t n = (size_t)gridDim.x * gridDim.y * gridDim.z;
+    for (size_t k = 0; k < n; k++) {
+        size_t at = launches % 2 ? n - 1 - k : k; /* whoever arrives last is another each time */
+        run_block((unsigned)(at % gridDim.x), (unsigned)(at / gridDim.x % gridDim.y),
+                  (unsigned)(at / gridDim.x / gridDim.y), &old);
 #ifndef SIMT_TSAN
-                free_shared(old.back());
-                old.pop_back();
+        free_shared(old.back());
+        old.pop_back();
 #endif
-            }
-        }
     }
     apart([&] {
         for (unsigned char *p : old)
