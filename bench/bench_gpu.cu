@@ -168,28 +168,33 @@ static const int8_t *weights_of(const struct bench *b, const struct problem *p, 
     return b->weights + (size_t)i % (WEIGHT_BYTES / bytes) * bytes;
 }
 
-/* NVIDIA's library reads matrices by columns, so it is asked for the transpose of y. */
-static bool lt_open(struct bench *b, struct problem *p)
+/* NVIDIA's library reads matrices by columns, so it is asked for the transpose of y: its first
+ * operand, turned, are the weights. Sums in integers have integers for scales. */
+static void lt_open(struct problem *p)
 {
     cublasOperation_t turned = CUBLAS_OP_T;
-    cublasLtMatmulPreference_t wish;
-    cublasLtMatmulHeuristicResult_t found;
-    int n_found = 0;
-    uint64_t room = WORKSPACE_BYTES;
     MUST(cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32I, CUDA_R_32I));
     MUST(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &turned,
                                         sizeof(turned)));
     MUST(cublasLtMatrixLayoutCreate(&p->lw, CUDA_R_8I, (uint64_t)p->k, (uint64_t)p->n, p->k));
     MUST(cublasLtMatrixLayoutCreate(&p->lx, CUDA_R_8I, (uint64_t)p->k, (uint64_t)p->m, p->k));
     MUST(cublasLtMatrixLayoutCreate(&p->ly, CUDA_R_32I, (uint64_t)p->n, (uint64_t)p->m, p->n));
+}
+
+/* The library's own choices for this problem, the best first by its reckoning. */
+static int lt_choices(struct bench *b, const struct problem *p,
+                      cublasLtMatmulHeuristicResult_t *found, int most)
+{
+    cublasLtMatmulPreference_t wish;
+    int n = 0;
+    uint64_t room = WORKSPACE_BYTES;
     MUST(cublasLtMatmulPreferenceCreate(&wish));
     MUST(cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &room,
                                               sizeof(room)));
     cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(b->lt, p->desc, p->lw, p->lx, p->ly,
-                                                           p->ly, wish, 1, &found, &n_found);
+                                                           p->ly, wish, most, found, &n);
     MUST(cublasLtMatmulPreferenceDestroy(wish));
-    p->algo = found.algo;
-    return status == CUBLAS_STATUS_SUCCESS && n_found > 0;
+    return status == CUBLAS_STATUS_SUCCESS ? n : 0;
 }
 
 static void lt_close(struct problem *p)
@@ -222,9 +227,22 @@ static int issue_half(struct bench *b, void *arg, int i)
                              p->n, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
 }
 
+/* The fastest of the library's first choices, which are not in the order of their times. */
 static bool lt_times(struct bench *b, struct problem *p, int n, struct times *t)
 {
-    bool good = lt_open(b, p) && measure(b, issue_lt, p, n, t);
+    enum { CHOICES = 3 };
+    cublasLtMatmulHeuristicResult_t found[CHOICES];
+    struct times each;
+    bool good = false;
+    lt_open(p);
+    int n_found = lt_choices(b, p, found, CHOICES);
+    for (int i = 0; i < n_found; i++) {
+        p->algo = found[i].algo;
+        if (found[i].state != CUBLAS_STATUS_SUCCESS || !measure(b, issue_lt, p, n, &each))
+            continue;
+        *t = !good || each.median < t->median ? each : *t;
+        good = true;
+    }
     lt_close(p);
     return good;
 }

@@ -102,7 +102,7 @@ if [ "$backend" = cuda ] && has device; then
     device gap 1
     device attention 3
 fi
-# Minutes, and of no use but to choose kernels by: only when asked for, then nothing else of the device.
+# Takes minutes and is for choosing kernels alone: when asked for.
 if [ "$backend" = cuda ] && has sweep; then
     run "variants of the products" 200 "$build/bench_gpu" --seconds 170 --part sweep
     table >/dev/null

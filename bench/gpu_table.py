@@ -25,7 +25,7 @@ TABLES = [
         "model", "name", "n", "k", "rows", "kernel", "us", "table_us", "gain", "gbps", "tops"]),
     ("note", "Notes", ["name"]),
 ]
-KERNELS = ["skinny", "turned", "tile 64", "tile 128", "wgmma", "skinny half", "library int8", "library fp16"]
+KERNELS = ["skinny", "tile 64", "tile 128", "turned", "wgmma", "skinny half", "library int8", "library fp16"]
 
 
 def text_of(value):

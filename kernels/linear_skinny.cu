@@ -14,6 +14,8 @@ static bool wide(const struct gpu *g, const struct product *p, int channels)
 
 int linear_skinny_q8(const struct gpu *g, const struct product *p)
 {
+    if (p->rows <= 8 && p->w.n <= 16 * g->n_multiprocessors)
+        return launch_skinny<struct shape<struct integers, 1, 1, 8, 1>>(g, p); /* one block each */
     if (p->rows <= 8)
         return launch_skinny<struct shape<struct integers, 1, 1, 4, 2>>(g, p);
     if (p->rows > 16)

@@ -95,6 +95,7 @@ static const struct linear_case linear_cases[] = {
     {.rows = 70, .n = 520, .k = 1280}, /* and long ones, several laps of a ring */
     {.rows = 12, .n = 600, .k = 640, .bias = true},
     {.rows = 2, .n = 1030, .k = 128},
+    {.rows = 5, .n = 40, .k = 5120, .lowest = true},
     {.rows = 13, .n = 1040, .k = 192, .bias = true},
     {.rows = 27, .n = 1100, .k = 64, .accumulate = true},
 };
