@@ -496,29 +496,44 @@ template <int SIZE> PTX void wgmma_done(int (&d)[SIZE])
 #undef D32
 #undef D8
 
+/* For the body of a kernel that this machine code is not for, lest results be what memory held: a
+ * build for plain sm_90 has no wgmma, and its device would be taken for one that has. */
+PTX void not_for_this_code()
+{
+    asm volatile("trap;");
+}
+
+typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
+                              const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                              const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                              CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+/* The driver's, so that the program starts where there is none. */
+static inline encode_fn find_encode()
+{
+    void *found = NULL;
+    cudaDriverEntryPointQueryResult result;
+    cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
+                                                         cudaEnableDefault, &result);
+    return error == cudaSuccess ? reinterpret_cast<encode_fn>(found) : NULL;
+}
+
 /* What the copy engine needs to know of an int8 matrix [rows][k]: boxes of box_rows x box_k in
  * the 128-byte swizzle, zeros beyond its edges. A cudaError_t. */
 static inline int tensor_map_of(tensor_map *m, const int8_t *base, int k, int rows, int box_k,
                                 int box_rows)
 {
-    typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
-                                  const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
-                                  const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
-                                  CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-    void *found = NULL;
-    cudaDriverEntryPointQueryResult result;
-    cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
-                                                         cudaEnableDefault, &result);
-    if (error != cudaSuccess || !found)
-        return error != cudaSuccess ? (int)error : (int)cudaErrorNotSupported;
+    static const encode_fn encode = find_encode(); /* asked for once: every product comes here */
+    if (!encode)
+        return (int)cudaErrorNotSupported;
     cuuint64_t size[2] = {(cuuint64_t)k, (cuuint64_t)rows};
     cuuint64_t stride[1] = {(cuuint64_t)k};
     cuuint32_t box[2] = {(cuuint32_t)box_k, (cuuint32_t)box_rows};
     cuuint32_t step[2] = {1, 1};
-    CUresult done = reinterpret_cast<encode_fn>(found)(
-        m, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<int8_t *>(base), size, stride, box, step,
-        CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-        CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    CUresult done =
+        encode(m, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<int8_t *>(base), size, stride, box,
+               step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return done == CUDA_SUCCESS ? 0 : (int)cudaErrorInvalidValue;
 }
 
