@@ -65,7 +65,7 @@ verdict() { # verdict NAME STATUS SECONDS LOG
     124 | 137) cut=$((cut + 1)) && say "CUT     $1 ($3 s)" ;;
     # The first error of the device is what the others follow from.
     *) failed=$((failed + 1)) && say "FAILED  $1 ($2)" &&
-        { grep -am1 " error cuda" "$4"; tail -n 15 "$4"; } | tee -a "$summary" ;;
+        { grep -aEm2 " error cuda|^ERROR" "$4"; tail -n 8 "$4"; } | tee -a "$summary" ;;
     esac
     { echo "==== $1: $2"; tail -c 200000 "$4"; } >>"$log"
     rm -f "$4"

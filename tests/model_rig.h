@@ -75,7 +75,8 @@ static inline enum status rig_try(struct rig **out, const struct setup *s, char 
                                       .acts = s->acts};
     struct rig *r = calloc(1, sizeof(*r));
     assert_non_null(r);
-    assert_int_equal(ops_open(&r->ops, &how, err, err_size), OK);
+    if (ops_open(&r->ops, &how, err, err_size))
+        fail_msg("%s: %s", how.backend, err);
     enum status status = model_open(&r->m, &opt, r->ops, err, err_size);
     if (status) {
         r->ops->close(r->ops);
