@@ -187,7 +187,11 @@ TILE void wide_half(const struct q8_wide_tile *t, int32_t first)
     __m512i over[PASS_W];
     for (int i = 0; i < PASS_W; i++)
         p.w[i] = t->w + (size_t)min32(first + i, t->n_w - 1) * k;
-    weight_sums(over, p.w, k);
+    if (t->w_sum)
+        for (int i = 0; i < PASS_W; i++)
+            over[i] = _mm512_set1_epi32(OFFSET * t->w_sum[min32(first + i, t->n_w - 1)]);
+    else
+        weight_sums(over, p.w, k);
     p.next = (const char *)(t->next ? t->next + (size_t)first * k : p.w[0]);
     int32_t *sum = t->sum + first;
     int32_t row = 0;

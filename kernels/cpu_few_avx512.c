@@ -101,6 +101,7 @@ TARGET static void few_pack(uint8_t *dst, const int8_t *a, int32_t n_a, int32_t 
 
 struct pass {
     const int8_t *w[PASS_W];
+    int32_t w_sum[PASS_W];
     const char *ahead; /* weights to come */
 };
 
@@ -120,13 +121,13 @@ TILE __m512i to_all(const int8_t *w, const int rows)
     return _mm512_loadu_si512(w);
 }
 
-/* A line of each weight row by a panel; ahead: as many lines of the weights to come, or NULL. */
+/* A line of each weight row by a panel, while as many of the weights to come are asked for. */
 TILE void line_sums(__m512i sum[PASS_W], const int8_t *const w[PASS_W], size_t j, const uint8_t *a,
                     const char *ahead, const int rows)
 {
     for (int step = 0; step < rows; step++) {
         __m512i x = _mm512_load_si512(a + step * LINE);
-        for (int line = step * PASS_W / rows; ahead && line < (step + 1) * PASS_W / rows; line++)
+        for (int line = step * PASS_W / rows; line < (step + 1) * PASS_W / rows; line++)
             _mm_prefetch(ahead + line * LINE, _MM_HINT_T1);
         for (int i = 0; i < PASS_W; i++)
             sum[i] = dot(sum[i], x, to_all(w[i] + j + step * (LINE / rows), rows));
@@ -204,72 +205,55 @@ TILE void put4(int32_t *to, const __m512i v[QUAD], __m128i over, const int rows)
     put_lanes(to + 3 * Q8_FEW_W, _mm512_unpackhi_epi64(b, d), over, QUAD);
 }
 
-/* Eight weight rows by one panel. over: OFFSET times the sum of each weight row, which a first
- * panel has to find out where nobody knows. */
-TILE void panel_sums(int32_t *to, int32_t over[PASS_W], const struct pass *p, const uint8_t *a,
-                     size_t k, const int rows, const bool first)
+/* Eight weight rows by one panel. */
+TILE void panel_sums(int32_t *to, const struct pass *p, const uint8_t *a, size_t k, const int rows)
 {
-    const __m512i ones = _mm512_set1_epi8(1);
+    const char *ahead = p->ahead;
     __m512i sum[PASS_W];
-    __m512i w_sum[PASS_W];
     for (int i = 0; i < PASS_W; i++)
-        sum[i] = w_sum[i] = _mm512_setzero_si512();
+        sum[i] = _mm512_setzero_si512();
     size_t j = 0;
-    for (; j + LINE <= k; j += LINE) {
-        line_sums(sum, p->w, j, a + j * (size_t)rows, first ? p->ahead + j * PASS_W : NULL, rows);
-        for (int i = 0; first && i < PASS_W; i++)
-            w_sum[i] = dot(w_sum[i], ones, _mm512_loadu_si512(p->w[i] + j));
-    }
+    for (; j + LINE <= k; j += LINE, ahead += PASS_W * LINE)
+        line_sums(sum, p->w, j, a + j * (size_t)rows, ahead, rows);
     if (j < k) {
         int8_t rest[PASS_W][LINE] = {{0}};
         const int8_t *w[PASS_W];
-        for (int i = 0; i < PASS_W; i++) {
+        for (int i = 0; i < PASS_W; i++)
             w[i] = memcpy(rest[i], p->w[i] + j, k - j);
-            w_sum[i] = dot(w_sum[i], ones, _mm512_loadu_si512(w[i]));
-        }
-        line_sums(sum, w, 0, a + j * (size_t)rows, NULL, rows);
+        line_sums(sum, w, 0, a + j * (size_t)rows, ahead, rows);
     }
     for (int half = 0; half < PASS_W; half += QUAD) {
-        __m128i *at = (__m128i *)(void *)(over + half);
-        if (first)
-            _mm_storeu_si128(at, _mm_slli_epi32(fold_lanes(fold4(w_sum + half)), OFFSET_LOG2));
-        put4(to + half, sum + half, _mm_loadu_si128(at), rows);
+        __m128i w_sum = _mm_loadu_si128((const __m128i *)(const void *)(p->w_sum + half));
+        put4(to + half, sum + half, _mm_slli_epi32(w_sum, OFFSET_LOG2), rows);
     }
 }
 
-#define PANEL(rows)                                                                                \
-    do {                                                                                           \
-        if (first)                                                                                 \
-            panel_sums(to, over, &p, a, k, rows, true);                                            \
-        else                                                                                       \
-            panel_sums(to, over, &p, a, k, rows, false);                                           \
-    } while (0)
-
-/* Eight weight rows by all panels. */
+/* Eight weight rows by all panels. Rows beyond the last repeat it. */
 TARGET static void pass(const struct q8_few_tile *t, int32_t w_first)
 {
     size_t k = (size_t)t->k;
-    int32_t over[PASS_W];
     struct pass p;
-    for (int i = 0; i < PASS_W; i++)
-        p.w[i] = t->w + (size_t)min32(w_first + i, t->n_w - 1) * k;
+    for (int i = 0; i < PASS_W; i++) {
+        int32_t n = min32(w_first + i, t->n_w - 1);
+        p.w[i] = t->w + (size_t)n * k;
+        p.w_sum[i] = t->w_sum[n];
+    }
     p.ahead = (const char *)p.w[0] + WEIGHTS_AHEAD * k;
     const uint8_t *a = t->a;
     int32_t rows;
     for (int32_t row = 0; row < t->n_a; row += rows) {
         int32_t *to = t->sum + row * Q8_FEW_W + w_first;
-        const bool first = row == 0;
         rows = panel_rows(t->n_a - row);
         if (rows == 16)
-            PANEL(16);
+            panel_sums(to, &p, a, k, 16);
         else if (rows == 8)
-            PANEL(8);
+            panel_sums(to, &p, a, k, 8);
         else if (rows == QUAD)
-            PANEL(QUAD);
+            panel_sums(to, &p, a, k, QUAD);
         else if (rows == 2)
-            PANEL(2);
+            panel_sums(to, &p, a, k, 2);
         else
-            PANEL(1);
+            panel_sums(to, &p, a, k, 1);
         a += padded(t->k) * (size_t)rows;
     }
 }

@@ -40,10 +40,11 @@ struct q8_tile {
 /* The same for up to Q8_FEW_A activation rows, packed before in whatever order serves the
  * instruction set. */
 struct q8_few_tile {
-    const int8_t *w;  /* [n_w][k] */
-    const uint8_t *a; /* packed, 64-byte aligned */
-    int32_t n_w;      /* 1 .. Q8_FEW_W */
-    int32_t n_a;      /* 1 .. Q8_FEW_A */
+    const int8_t *w;      /* [n_w][k] */
+    const int32_t *w_sum; /* [n_w] of each row of w */
+    const uint8_t *a;     /* packed, 64-byte aligned */
+    int32_t n_w;          /* 1 .. Q8_FEW_W */
+    int32_t n_a;          /* 1 .. Q8_FEW_A */
     int32_t k;
     int32_t *sum; /* [Q8_FEW_A][Q8_FEW_W], of which n_a by n_w count */
 };
@@ -57,11 +58,12 @@ struct q8_few {
 /* The same for many activation rows, which are packed before: a panel holds Q8_PANEL of them,
  * side by side in whatever order serves the instruction set. */
 struct q8_wide_tile {
-    const int8_t *w;    /* [n_w][k] */
-    const uint8_t *a;   /* packed panels, 64-byte aligned */
-    size_t panel_bytes; /* from one to the next */
-    int32_t n_w;        /* 1 .. n_w of the table */
-    int32_t n_a;        /* activation rows, 1 or more; the last panel may have fewer */
+    const int8_t *w;      /* [n_w][k] */
+    const int32_t *w_sum; /* [n_w] of each row of w; NULL: not known */
+    const uint8_t *a;     /* packed panels, 64-byte aligned */
+    size_t panel_bytes;   /* from one to the next */
+    int32_t n_w;          /* 1 .. n_w of the table */
+    int32_t n_a;          /* activation rows, 1 or more; the last panel may have fewer */
     int32_t k;
     const int8_t *next; /* [n_w][k] where the weights to come are, or NULL */
     int32_t *sum;       /* [n_a, rounded up to whole panels][n_w of the table] */

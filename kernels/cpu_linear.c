@@ -134,7 +134,9 @@ static void few_task(const void *arg, int32_t task, int32_t worker)
 {
     const struct linear_job *job = arg;
     const struct weight *w = job->w;
+    const struct cpu_kernels *kern = job->cpu->kern;
     _Alignas(LINE_BYTES) int32_t sum[Q8_FEW_A * Q8_FEW_W];
+    int32_t w_sum[Q8_FEW_W];
     struct q8_few_tile t = {.a = job->packed, .n_a = job->rows, .k = w->k, .sum = sum};
     int32_t first = in_turn(job, task) * job->n_each;
     int32_t n_end = min32(first + job->n_each, w->n);
@@ -142,7 +144,10 @@ static void few_task(const void *arg, int32_t task, int32_t worker)
     for (int32_t n = first; n < n_end; n += Q8_FEW_W) {
         t.w = w->q + (size_t)n * (size_t)w->k;
         t.n_w = min32(Q8_FEW_W, n_end - n);
-        job->cpu->kern->few->sums(&t);
+        t.w_sum = w->sum ? w->sum + n : w_sum;
+        for (int32_t i = 0; !w->sum && i < t.n_w; i++)
+            w_sum[i] = kern->q8_sum(t.w + (size_t)i * (size_t)w->k, (size_t)w->k);
+        kern->few->sums(&t);
         struct q8_out out = {.sum = sum, .sum_stride = Q8_FEW_W, .n_a = t.n_a, .n_w = t.n_w};
         put_q8(job, &out, 0, n);
     }
@@ -173,6 +178,7 @@ static void wide_task(const void *arg, int32_t task, int32_t worker)
         t.n_a = min32(job->rows_block, job->rows - begin);
         for (int32_t n = task * job->n_each; n < n_end; n += n_w) {
             t.w = w->q + (size_t)n * (size_t)w->k;
+            t.w_sum = w->sum ? w->sum + n : NULL;
             t.n_w = min32(n_w, n_end - n);
             t.next = n + 2 * n_w <= w->n ? t.w + (size_t)n_w * (size_t)w->k : NULL;
             job->cpu->kern->wide->sums(&t);

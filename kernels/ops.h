@@ -42,6 +42,7 @@ struct weight {
     enum number act;  /* how its input enters: NUM_Q8 is W8A8, NUM_F32 is W8A16 or f32 */
     const int8_t *q;
     const float *scale; /* [n] NUM_Q8: one per output channel */
+    const int32_t *sum; /* [n] of each row of q, for a backend in host memory; NULL: not known */
     const float *f;     /* NUM_F32 */
     const float *bias;  /* [n] NULL: none */
     int32_t n;

@@ -294,6 +294,7 @@ static void take_weight(struct memory *mem, struct weight *w)
     }
     w->q = memory_take_rows(mem, n, k, sizeof(int8_t));
     w->scale = memory_take(mem, n, 1, sizeof(float));
+    w->sum = memory_take(mem, n, 1, sizeof(int32_t));
 }
 
 /* Where a weight is told of a vector, it is a plain pointer, and none when there is none. */

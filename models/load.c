@@ -218,7 +218,7 @@ static void apply_scales(float *x, const float *scale, size_t rows, size_t cols)
     }
 }
 
-static enum status fill(const struct worker *me, const struct slot *sl)
+static enum status fill_rows(const struct worker *me, const struct slot *sl)
 {
     const struct load *l = me->load;
     const struct load_item *it = &l->item[sl->item];
@@ -238,6 +238,29 @@ static enum status fill(const struct worker *me, const struct slot *sl)
     for (size_t r = 0; r < rows && it->into->kind == NUM_Q8; r++)
         quantize_row(to.q + r * cols, &to.scale[r], to.f + r * cols, it->into->k);
     return OK;
+}
+
+/* What a backend in host memory wants to know of rows of int8, while they are in a cache. */
+static void sum_rows(const struct load_item *it, const struct slot *sl)
+{
+    const struct weight *w = it->into;
+    for (int32_t r = it->row + sl->row; r < it->row + sl->row + sl->rows; r++) {
+        const int8_t *q = w->q + (size_t)r * (size_t)w->k;
+        int32_t sum = 0;
+        for (int32_t i = 0; i < w->k; i++)
+            sum += q[i];
+        ((int32_t *)w->sum)[r] = sum;
+    }
+}
+
+static enum status fill(const struct worker *me, const struct slot *sl)
+{
+    const struct load *l = me->load;
+    const struct load_item *it = &l->item[sl->item];
+    enum status s = fill_rows(me, sl);
+    if (!s && l->in_place && it->into->kind == NUM_Q8)
+        sum_rows(it, sl);
+    return s;
 }
 
 static struct slot *slot_that_is(struct load *l, enum slot_state state)

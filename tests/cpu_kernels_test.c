@@ -67,8 +67,11 @@ static void few_case(const struct q8_few *few, size_t k, int32_t n_w, int32_t n_
     int32_t *got = malloc(sizeof(*got) * Q8_FEW_A * Q8_FEW_W);
     assert_true(packed && got);
     few->pack(packed, a, n_a, (int32_t)k);
+    int32_t w_sum[Q8_FEW_W];
+    for (int32_t i = 0; i < n_w; i++)
+        w_sum[i] = plain->q8_sum(w + (size_t)i * k, k);
     const struct q8_few_tile t = {
-        .w = w, .a = packed, .n_w = n_w, .n_a = n_a, .k = (int32_t)k, .sum = got};
+        .w = w, .w_sum = w_sum, .a = packed, .n_w = n_w, .n_a = n_a, .k = (int32_t)k, .sum = got};
     few->sums(&t);
     for (int32_t at = 0; at < n_a * n_w; at++) {
         int32_t r = at / n_w;
@@ -117,12 +120,16 @@ static void wide_case(const struct q8_wide *wide, size_t k, int32_t n_w, int32_t
     for (int32_t p = 0; p < panels; p++)
         wide->pack(packed + (size_t)p * panel_bytes, a + (size_t)(p * Q8_PANEL) * k,
                    min32(Q8_PANEL, n_a - p * Q8_PANEL), (int32_t)k);
+    int32_t w_sum[Q8_WIDE_W_MAX];
+    for (int32_t i = 0; i < n_w; i++)
+        w_sum[i] = plain->q8_sum(w + (size_t)i * k, k);
     struct q8_wide_tile t = {.w = w,
                              .a = packed,
                              .panel_bytes = panel_bytes,
                              .n_w = n_w,
                              .n_a = n_a,
                              .k = (int32_t)k,
+                             .w_sum = n_a % 2 ? w_sum : NULL,
                              .next = n_a % 3 ? w : NULL,
                              .sum = got};
     wide->sums(&t);
