@@ -1,107 +1,14 @@
-/* RoPE with the write into the paged cache, and the attention that takes any head and any cache;
- * what tensor cores can take is in attention_flash.cu.
+/* The attention that takes any head and any cache; what tensor cores can take is in
+ * attention_flash.cu, RoPE and the write into the cache in rope.cu.
  *
- * attention: one block per (row, head). It walks the row's context in chunks of
+ * One block per (row, head). It walks the row's context in chunks of
  * ATTENTION_CHUNK absolute positions with an online softmax, so the order of every sum is a
  * function of the row's position alone: the same bits in any batch and for any chunking of
  * the prompt. */
 #include "kernels/attention.cuh"
 #include "kernels/half.h"
 
-enum { ROPE_THREADS = WARP, ATTENTION_THREADS = 128, ATTENTION_CHUNK = 256, HEAD_DIM_MAX = 256 };
-
-static __device__ void rotate(float *v, const struct head_shape &shape, int position)
-{
-    int half = shape.head_dim / 2;
-    for (int i = (int)threadIdx.x; i < half; i += ROPE_THREADS) {
-        float sine;
-        float cosine;
-        sincosf((float)position * shape.rope_freq[i], &sine, &cosine);
-        float a = v[i];
-        float b = v[i + half];
-        v[i] = a * cosine - b * sine;
-        v[i + half] = b * cosine + a * sine;
-    }
-    __syncwarp();
-}
-
-/* RMSNorm of one head. */
-static __device__ void norm_head(float *v, const struct head_shape &shape, const float *gain)
-{
-    int dim = shape.head_dim;
-    float sum = 0.0f;
-    for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS)
-        sum = fmaf(v[i], v[i], sum);
-    float inverse = 1.0f / sqrtf(warp_sum(sum) / (float)dim + shape.norm_eps);
-    for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS)
-        v[i] = v[i] * inverse * gain[i];
-    __syncwarp();
-}
-
-/* A key or value of a token; scale: its own, with NUM_Q8. */
-struct kept {
-    enum number kind;
-    void *row;
-    float *scale;
-};
-
-static __device__ inline struct kept kept_at(const struct places &p, bool key, struct kv_place at)
-{
-    const struct kv_layer &kv = p.kv;
-    size_t bytes = kv_row_bytes(kv.kind, p.shape.head_dim);
-    struct kept k = {kv.kind, kv_row(key ? kv.key : kv.value, at, bytes), NULL};
-    if (kv.kind == NUM_Q8)
-        k.scale = kv_scale(key ? kv.key_scale : kv.value_scale, at);
-    return k;
-}
-
-static __device__ void keep(const struct kept &to, const float *v, int dim)
-{
-    if (to.kind != NUM_Q8) {
-        for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS) {
-            if (to.kind == NUM_F16)
-                static_cast<uint16_t *>(to.row)[i] = half_of_float(v[i]);
-            else
-                static_cast<float *>(to.row)[i] = v[i];
-        }
-        return;
-    }
-    float most = 0.0f;
-    for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS)
-        most = max_or_nan(fabsf(v[i]), most);
-    most = warp_max(most);
-    float inverse = inverse_scale(most);
-    for (int i = (int)threadIdx.x; i < dim; i += ROPE_THREADS)
-        static_cast<int8_t *>(to.row)[i] = quantize(v[i], inverse);
-    if (threadIdx.x == 0)
-        *to.scale = stored_scale(most);
-}
-
-/* blockIdx.y counts the heads of a row of qkv: queries, keys, values. */
-static __global__ void rope_store_kernel(float *qkv, struct places p)
-{
-    follow();
-    int row = (int)blockIdx.x;
-    int head = (int)blockIdx.y;
-    int dim = p.shape.head_dim;
-    int n_all = p.shape.n_heads + 2 * p.shape.n_kv_heads;
-    float *v = qkv + ((size_t)row * (size_t)n_all + (size_t)head) * (size_t)dim;
-    int position = p.step.position[row];
-    if (position < 0)
-        return; /* nobody's row */
-    int key_head = head - p.shape.n_heads;
-    int value_head = key_head - p.shape.n_kv_heads;
-    const float *gain = key_head < 0 ? p.shape.q_norm : p.shape.k_norm;
-    if (value_head < 0 && gain)
-        norm_head(v, p.shape, gain);
-    if (value_head < 0)
-        rotate(v, p.shape, position);
-    if (key_head < 0)
-        return;
-    int kv_head = value_head < 0 ? key_head : value_head;
-    struct kv_place at = place_of(p, p.step.row_seq[row], position, kv_head);
-    keep(kept_at(p, value_head < 0, at), v, dim);
-}
+enum { ATTENTION_THREADS = 128, ATTENTION_CHUNK = 256, HEAD_DIM_MAX = 256 };
 
 struct attention_shared {
     float query[HEAD_DIM_MAX];
@@ -197,14 +104,6 @@ static __global__ void attention_kernel(float *y, const float *qkv, struct place
         if (d < dim)
             to[d] = out[j] / total;
     }
-}
-
-int launch_rope_store(const struct gpu *g, float *qkv, const struct kv_layer *kv,
-                      const struct step_view *step, const struct head_shape *shape)
-{
-    struct places p = {*kv, *step, *shape};
-    dim3 grid((unsigned)step->n_rows, (unsigned)(shape->n_heads + 2 * shape->n_kv_heads));
-    return launch(rope_store_kernel, grid, ROPE_THREADS, 0, g, qkv, p);
 }
 
 int launch_attention(const struct gpu *g, float *y, const float *qkv, const struct kv_layer *kv,

@@ -20,6 +20,23 @@ static __device__ inline struct kv_place place_of(const struct places &p, int se
     return kv_place(&p.kv, &p.shape, block, head, position % tokens);
 }
 
+/* A key or value of a token; scale: its own, with NUM_Q8. */
+struct kept {
+    enum number kind;
+    void *row;
+    float *scale;
+};
+
+static __device__ inline struct kept kept_at(const struct places &p, bool key, struct kv_place at)
+{
+    const struct kv_layer &kv = p.kv;
+    size_t bytes = kv_row_bytes(kv.kind, p.shape.head_dim);
+    struct kept k = {kv.kind, kv_row(key ? kv.key : kv.value, at, bytes), NULL};
+    if (kv.kind == NUM_Q8)
+        k.scale = kv_scale(key ? kv.key_scale : kv.value_scale, at);
+    return k;
+}
+
 /* The tensor-core kernels: int8 cache, head_dim 64, 80, 96 or 128, at most 16 query heads per kv
  * head. Which kernel computes a row is a matter of the model, never of the step, but for the two
  * of attention_flash.cu, which give the same bits. */

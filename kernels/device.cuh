@@ -186,6 +186,26 @@ static __device__ inline float block_max(float v, float *part)
     return most;
 }
 
+/* ---- four neighbours of a row ---- */
+
+static __device__ inline float square_sum4(float4 v)
+{
+    return fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, v.x * v.x)));
+}
+
+/* The largest magnitude. */
+static __device__ inline float most4(float4 v)
+{
+    return max_or_nan(max_or_nan(fabsf(v.x), fabsf(v.y)), max_or_nan(fabsf(v.z), fabsf(v.w)));
+}
+
+static __device__ inline float4 scaled4(float4 v, float scale, float4 gain)
+{
+    return {v.x * scale * gain.x, v.y * scale * gain.y, v.z * scale * gain.z, v.w * scale * gain.w};
+}
+
+/* ---- quantizing ---- */
+
 /* 127 / absmax, or 0 for a row that is (next to) nothing or not finite: its bytes become 0. */
 static __device__ inline float inverse_scale(float most)
 {

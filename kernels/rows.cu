@@ -69,12 +69,8 @@ static __device__ inline float sum_squares(const float4 (&v)[N], float *part)
 {
     float sum = 0.0f;
 #pragma unroll
-    for (int j = 0; j < N; j++) {
-        float four = v[j].x * v[j].x;
-        four = fmaf(v[j].y, v[j].y, four);
-        four = fmaf(v[j].z, v[j].z, four);
-        sum += fmaf(v[j].w, v[j].w, four);
-    }
+    for (int j = 0; j < N; j++)
+        sum += square_sum4(v[j]);
     sum = warp_sum(sum);
     if (lane_of_warp() == 0)
         part[warp_of_block()] = sum;
@@ -94,12 +90,8 @@ template <int N> static __device__ inline float most_of(const float4 (&v)[N], fl
 {
     float most = 0.0f;
 #pragma unroll
-    for (int j = 0; j < N; j++) {
-        float half = max_or_nan(fabsf(v[j].x), fabsf(v[j].y));
-        most = max_or_nan(half, most);
-        half = max_or_nan(fabsf(v[j].z), fabsf(v[j].w));
-        most = max_or_nan(half, most);
-    }
+    for (int j = 0; j < N; j++)
+        most = max_or_nan(most4(v[j]), most);
     most = warp_most(most);
     if (lane_of_warp() == 0)
         part[warp_of_block()] = most;
@@ -132,11 +124,6 @@ static __device__ inline void write_row(const struct act &y, size_t row, int dim
 
 /* ---- norm, convert, swiglu -------------------------------------------------------------- */
 
-static __device__ inline float4 scaled(float4 v, float scale, float4 gain)
-{
-    return {v.x * scale * gain.x, v.y * scale * gain.y, v.z * scale * gain.z, v.w * scale * gain.w};
-}
-
 /* Gains are weights, so where there are registers for them they come before the wait. */
 template <int N, int THREADS>
 static __global__ void __launch_bounds__(THREADS)
@@ -160,7 +147,7 @@ static __global__ void __launch_bounds__(THREADS)
             read_fours<FOURS>(g, gain, first + WARP * from, fours);
 #pragma unroll
         for (int j = 0; j < FOURS; j++)
-            v[from + j] = scaled(v[from + j], inverse, g[j]);
+            v[from + j] = scaled4(v[from + j], inverse, g[j]);
     }
     write_row(y, blockIdx.x, dim, sm, v);
 }

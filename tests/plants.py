@@ -27,7 +27,7 @@ BANKS = r"bank conflicts"
 OVERFLOW = r"heap-buffer-overflow"
 
 # Where a header's plants are compiled in.
-SOURCES = {"pick_select.cuh": "pick.cu", "half.h": "attention.cu",
+SOURCES = {"pick_select.cuh": "pick.cu", "half.h": "rope.cu",
            "attention_chunk.cuh": "attention_flash.cu", "linear_skinny.cuh": "linear_skinny.cuh",
            "linear_turned.cuh": "linear_turned.cu",
            "linear_tile.cuh": "linear_tile.cu"}
@@ -200,9 +200,19 @@ PLANTS = [
      "    return good && went(g, cudaGraphLaunch(made->exec, g->stream), \"launching one\");",
      "    return !good || went(g, cudaGraphLaunch(made->exec, g->stream), \"launching one\");",
      "steps", "cpu", WRONG),
-    ("padding that stores keys", "attention.cu",
-     "    if (position < 0)\n        return; /* nobody's row */\n    int key_head", "    int key_head",
+    ("padding that stores keys", "rope.cu",
+     "    if (position < 0)\n        return; /* nobody's row */\n    struct kv_place at = {};",
+     "    struct kv_place at = {};",
      "steps", "asan", OVERFLOW + "|runtime error|SEGV"),
+    ("sines used before they are there", "rope.cu",
+     "&sm.cosine[thread]);\n    __syncthreads();", "&sm.cosine[thread]);",
+     "", "cpu", WRONG),
+    ("a value turned like a key", "rope.cu",
+     "    if (real && turns)\n        v = turned", "    if (real)\n        v = turned",
+     "", "cpu", WRONG),
+    ("the scale of half a head", "rope.cu",
+     "float most = head_most<LANES>(", "float most = head_most<LANES / 2>(",
+     "", "cpu", WRONG),
     ("tokens that are not waited for", "ring.cu",
      "if (cudaStreamQuery((cudaStream_t)stream) != cudaErrorNotReady)\n        return arrived(r);",
      "if (r->step != 0)\n        return true;", "steps", "cpu", WRONG),
@@ -289,7 +299,7 @@ def cases_for(file, kernel):
                 "memory": "cuda_memory"}
     if kernel in programs:
         return programs[kernel], programs[kernel]
-    names = {"attention": "attention", "pick": "sampling"}
+    names = {"attention": "attention", "rope": "attention", "pick": "sampling"}
     name = next((n for start, n in names.items() if file.startswith(start)), "ops")
     return f"{name}_simt", f"{name}_test"
 
