@@ -5,6 +5,7 @@
 
 #include "bench/roof.h"
 
+#include "kernels/cpu_kernels.h"
 #include "kernels/cpu_pool.h"
 
 #include <stdlib.h>
@@ -157,8 +158,25 @@ static void avx512vnni_task(const void *arg, int32_t task, int32_t worker)
     __asm__ volatile("vzeroupper" : : : "memory");
 }
 
+#define AVXVNNI_OP(n) "%{vex%} vpdpbusd %%ymm15,%%ymm15,%%ymm" n "\n\t"
+
+static void avxvnni_task(const void *arg, int32_t task, int32_t worker)
+{
+    (void)arg;
+    (void)task;
+    (void)worker;
+    for (int32_t i = 0; i < PRODUCT_ROUNDS; i++)
+        __asm__ volatile(CHAIN(AVXVNNI_OP)
+                         :
+                         :
+                         : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+                           "xmm9", "xmm10", "xmm11", "xmm15");
+    __asm__ volatile("vzeroupper" : : : "memory");
+}
+
 static const struct product products[] = {
     {"avx2 vpmaddwd", CHAINS * 64, have_avx2, avx2_task},
+    {"avxvnni vpdpbusd", CHAINS * 64, cpu_avxvnni_granted, avxvnni_task},
     {"avx512 vpdpbusd", CHAINS * 128, have_avx512vnni, avx512vnni_task},
 };
 

@@ -118,13 +118,6 @@ TILE void row_sums(__m256i *total, const struct q8_tile *t, const int8_t *w, con
     }
 }
 
-/* Four vectors to their four sums. */
-TILE __m128i fold4(__m256i a, __m256i b, __m256i c, __m256i d)
-{
-    __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
-    return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
-}
-
 /* The sums of four weight rows are folded together. Rows beyond the last repeat it; their sums
  * have room in the tile. */
 TILE void tile(const struct q8_tile *t, const int n_a, const int chains)
@@ -319,9 +312,22 @@ const struct cpu_kernels *cpu_kernels_avx2(void)
     return __builtin_cpu_supports("avx2") ? &table : NULL;
 }
 
+const struct cpu_kernels *cpu_kernels_avxvnni(void)
+{
+    static const struct cpu_kernels table = {LANES_MEMBERS("avxvnni", &attend_avx2),
+                                             .q8_tile = cpu_tile_avxvnni,
+                                             .wide = &cpu_wide_avxvnni};
+    return cpu_kernels_avx2() && cpu_avxvnni_granted() ? &table : NULL;
+}
+
 #else
 
 const struct cpu_kernels *cpu_kernels_avx2(void)
+{
+    return NULL;
+}
+
+const struct cpu_kernels *cpu_kernels_avxvnni(void)
 {
     return NULL;
 }

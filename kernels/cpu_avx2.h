@@ -19,6 +19,11 @@ AVX2_TILE __m256i load32(const void *from)
     return _mm256_loadu_si256((const __m256i *)from);
 }
 
+AVX2_TILE void store32(void *to, __m256i v)
+{
+    _mm256_storeu_si256((__m256i *)to, v);
+}
+
 /* n of 32 bytes, then zeros; nothing beyond them is read. */
 AVX2_TILE __m256i load_some(const int8_t *from, size_t n)
 {
@@ -47,6 +52,42 @@ AVX2_TILE void turn8(__m256i r[8])
         r[i] = _mm256_permute2x128_si256(t[i], t[i + 4], 0x20);
         r[i + 4] = _mm256_permute2x128_si256(t[i], t[i + 4], 0x31);
     }
+}
+
+enum {
+    AVX2_EIGHT = 8, /* lanes of a register */
+    AVX2_HALVES = Q8_PANEL / AVX2_EIGHT,
+    AVX2_WIDE_W = 16, /* weight rows of a tile: a line of floats, so an output is written whole */
+};
+
+/* Sums of a panel, as they come: sixteen weight rows by halves of sixteen activation rows. */
+AVX2_TILE int32_t *avx2_sums_at(int32_t *sums, int i, int half)
+{
+    return sums + (i * AVX2_HALVES + half) * AVX2_EIGHT;
+}
+
+/* In place from there to [Q8_PANEL][AVX2_WIDE_W]. */
+AVX2_TILE void avx2_sums_turn(int32_t *sums, const int halves)
+{
+    int32_t from[Q8_PANEL * AVX2_WIDE_W];
+    memcpy(from, sums, sizeof(from));
+    for (int h = 0; h < halves; h++) {
+        for (int first = 0; first < AVX2_WIDE_W; first += AVX2_EIGHT) {
+            __m256i r[AVX2_EIGHT];
+            for (int i = 0; i < AVX2_EIGHT; i++)
+                r[i] = load32(avx2_sums_at(from, first + i, h));
+            turn8(r);
+            for (int i = 0; i < AVX2_EIGHT; i++)
+                store32(sums + (h * AVX2_EIGHT + i) * AVX2_WIDE_W + first, r[i]);
+        }
+    }
+}
+
+/* Four vectors to their four sums. */
+AVX2_TILE __m128i fold4(__m256i a, __m256i b, __m256i c, __m256i d)
+{
+    __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
 }
 
 #endif

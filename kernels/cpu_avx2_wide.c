@@ -18,11 +18,10 @@
 #if defined(__x86_64__)
 
 enum {
-    EIGHT = 8, /* lanes of a register */
-    HALVES = Q8_PANEL / EIGHT,
-    WIDE_W = 16, /* a line of floats, so an output is written once and whole */
-    PASS_W = 4,  /* with two halves eight sums: half of the registers */
-    PASSES = WIDE_W / PASS_W,
+    EIGHT = AVX2_EIGHT,
+    HALVES = AVX2_HALVES,
+    WIDE_W = AVX2_WIDE_W,
+    PASS_W = 4,   /* with two halves eight sums: half of the registers */
     CHUNK = 32,   /* k of a register of int8 */
     STEPS = 8,    /* fours of k in a chunk */
     SLAB_K = 256, /* k of widened weights: 8 KB, beside as much of a panel */
@@ -179,7 +178,7 @@ AVX2_TILE void pass(int32_t *sums, const uint8_t *a, const struct slab *s, int32
     __m256i sum[HALVES][PASS_W];
     for (int h = 0; h < halves; h++)
         for (int i = 0; i < PASS_W; i++)
-            sum[h][i] = _mm256_sub_epi32(load32(sums + (h * PASS_W + i) * EIGHT),
+            sum[h][i] = _mm256_sub_epi32(load32(avx2_sums_at(sums, first + i, h)),
                                          _mm256_set1_epi32(s->over[first + i]));
     for (size_t c = 0; c < s->chunks; c++) {
         _mm_prefetch(next, _MM_HINT_T1);
@@ -198,7 +197,7 @@ AVX2_TILE void pass(int32_t *sums, const uint8_t *a, const struct slab *s, int32
     }
     for (int h = 0; h < halves; h++)
         for (int i = 0; i < PASS_W; i++)
-            _mm256_storeu_si256((__m256i *)(void *)(sums + (h * PASS_W + i) * EIGHT), sum[h][i]);
+            store32(avx2_sums_at(sums, first + i, h), sum[h][i]);
 }
 
 /* Before the first slab: what is taken off for the activations. */
@@ -206,31 +205,8 @@ AVX2_TILE void sums_begin(int32_t *sums, const uint8_t *panel, const int halves)
 {
     for (int h = 0; h < halves; h++) {
         __m256i over = load32(panel + h * (int)sizeof(over));
-        for (int i = 0; i < WIDE_W; i++) {
-            int at = (i / PASS_W * HALVES + h) * PASS_W + i % PASS_W;
-            _mm256_storeu_si256((__m256i *)(void *)(sums + at * EIGHT), over);
-        }
-    }
-}
-
-/* After the last: from [PASSES][HALVES][PASS_W][EIGHT] to [Q8_PANEL][WIDE_W]. */
-AVX2_TILE void sums_end(int32_t *sums, const int halves)
-{
-    int32_t from[Q8_PANEL * WIDE_W];
-    memcpy(from, sums, sizeof(from));
-    for (int h = 0; h < halves; h++) {
-        for (int first = 0; first < WIDE_W; first += EIGHT) {
-            __m256i r[EIGHT];
-            for (int i = 0; i < EIGHT; i++) {
-                int at = ((first + i) / PASS_W * HALVES + h) * PASS_W + i % PASS_W;
-                r[i] = load32(from + at * EIGHT);
-            }
-            turn8(r);
-            for (int i = 0; i < EIGHT; i++) {
-                int32_t *to = sums + (h * EIGHT + i) * WIDE_W + first;
-                _mm256_storeu_si256((__m256i *)(void *)to, r[i]);
-            }
-        }
+        for (int i = 0; i < WIDE_W; i++)
+            store32(avx2_sums_at(sums, i, h), over);
     }
 }
 
@@ -248,11 +224,11 @@ AVX2_TILE void panel_sums(const struct q8_wide_tile *t, const struct slab *s, si
     if (j == 0)
         sums_begin(sums, panel, halves);
     for (int32_t first = 0; first < t->n_w; first += PASS_W) {
-        pass(sums + first * (HALVES * EIGHT), a, s, first, next, halves);
+        pass(sums, a, s, first, next, halves);
         next += s->chunks * (size_t)(2 * LINE);
     }
     if (j + SLAB_K >= (size_t)t->k)
-        sums_end(sums, halves);
+        avx2_sums_turn(sums, halves);
 }
 
 AVX2 static void wide_sums(const struct q8_wide_tile *t)

@@ -33,8 +33,8 @@ const struct cpu_kernels *cpu_kernels_plain(void)
 const struct cpu_kernels *cpu_kernels_at(size_t i)
 {
     const struct cpu_kernels *const tables[] = {
-        cpu_kernels_plain(), cpu_kernels_avx2(), cpu_kernels_avx512(),
-        cpu_kernels_amx(),   cpu_kernels_neon(),
+        cpu_kernels_plain(),  cpu_kernels_avx2(), cpu_kernels_avxvnni(),
+        cpu_kernels_avx512(), cpu_kernels_amx(),  cpu_kernels_neon(),
     };
     for (size_t t = 0; t < ARRAY_LEN(tables); t++) {
         if (tables[t] && i-- == 0)

@@ -150,6 +150,7 @@ const struct cpu_kernels *cpu_kernels_best(void);
 /* One table each; NULL where the machine or the build lacks it. */
 const struct cpu_kernels *cpu_kernels_plain(void);
 const struct cpu_kernels *cpu_kernels_avx2(void);
+const struct cpu_kernels *cpu_kernels_avxvnni(void);
 const struct cpu_kernels *cpu_kernels_avx512(void);
 const struct cpu_kernels *cpu_kernels_amx(void);
 const struct cpu_kernels *cpu_kernels_neon(void);
@@ -157,7 +158,10 @@ const struct cpu_kernels *cpu_kernels_neon(void);
 /* Parts of tables that have a file of their own. */
 extern const struct q8_wide cpu_wide_avx2;
 extern const struct q8_few cpu_few_avx512;
+extern const struct q8_wide cpu_wide_avxvnni;
 extern const struct q8_wide cpu_wide_amx;
+void cpu_tile_avxvnni(const struct q8_tile *t);
+bool cpu_avxvnni_granted(void);
 bool cpu_amx_granted(void);
 
 #endif

@@ -7,7 +7,7 @@
  * fewer and of more tasks than threads, thousands of runs back to back. */
 
 static const size_t lengths[] = {1,  2,  7,  8,  15,  16,  17,  31,  32,  33,  63,
-                                 64, 65, 79, 96, 100, 127, 128, 129, 688, 1031};
+                                 64, 65, 79, 96, 100, 127, 128, 129, 256, 688, 1031};
 
 static const struct cpu_kernels *plain;
 

@@ -39,11 +39,13 @@ else()
   message(STATUS "cmocka not found: unit tests are not built (tests/run.sh installs it)")
 endif()
 
-# AMX where there is none: cpu_amx.c over a model of its registers, behind the same cases.
+# AMX and AVX-VNNI where there is neither: cpu_amx.c over a model of its registers, cpu_avxvnni.c
+# in another encoding, behind the same cases.
 if(cmocka_FOUND AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  set_source_files_properties(tests/amx_model.c PROPERTIES COMPILE_OPTIONS -O3)
+  set_source_files_properties(tests/amx_model.c tests/vnni_twin.c PROPERTIES COMPILE_OPTIONS -O3)
   foreach(name cpu_kernels ops)
-    add_executable(${name}_amx ${CMAKE_SOURCE_DIR}/tests/${name}_test.c tests/amx_model.c ${support})
+    add_executable(${name}_amx ${CMAKE_SOURCE_DIR}/tests/${name}_test.c tests/amx_model.c
+                   tests/vnni_twin.c ${support})
     target_compile_definitions(${name}_amx PRIVATE REPO_DIR="${CMAKE_SOURCE_DIR}")
     target_link_libraries(${name}_amx PRIVATE server PkgConfig::cmocka)
     add_test(NAME ${name}_amx COMMAND ${name}_amx)
