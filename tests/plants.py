@@ -28,7 +28,7 @@ OVERFLOW = r"heap-buffer-overflow"
 
 # Where a header's plants are compiled in.
 SOURCES = {"pick_select.cuh": "pick.cu", "half.h": "rope.cu",
-           "attention_chunk.cuh": "attention_flash.cu", "linear_skinny.cuh": "linear_skinny.cuh",
+           "attention_chunk.cuh": "attention_flash.cu", "linear_skinny.cuh": "linear_skinny.cu",
            "linear_turned.cuh": "linear_turned.cu",
            "linear_tile.cuh": "linear_tile.cu"}
 
