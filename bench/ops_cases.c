@@ -266,7 +266,8 @@ static void plan_rope(struct line *l)
     l->context = l->rows;
     l->need[ARENA_OUT] =
         round_up(sizeof(float) * cells(l->rows, l->n)) + block_count(l) * layer_bytes(m);
-    l->bytes = (double)l->rows * (2.0 * sizeof(float) * l->n + (double)row);
+    double turned = (double)m->heads * m->head_dim; /* in place, unlike keys and values */
+    l->bytes = (double)l->rows * (sizeof(float) * (l->n + turned) + (double)row);
     l->work = 3.0 * l->rows * (m->heads + m->kv_heads) * (double)m->head_dim;
 }
 
