@@ -7,7 +7,7 @@
  * the cache where one would stay in L2. Lines come as they are measured, the most
  * important first: a run that is cut short has still said something.
  *
- *     bench_gpu [--seconds 240] [--part roof|gap|linear|attention|sweep] [--model NAME] */
+ *     bench_gpu [--seconds 240] [--part roof|gap|linear|attention|rows|sweep] [--model NAME] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -538,6 +538,55 @@ static void attentions(struct bench *b)
     MUST(cudaFree(s.ints));
 }
 
+/* ---- row by row ---- */
+
+/* What one reads of a row, in floats, and writes of it, in bytes; a row of floats and of bytes. */
+struct row_problem {
+    const char *name;
+    int rows;
+    int in;
+    int out;
+};
+
+/* Each launch has rows of its own, in what the library's halves were. */
+static int issue_rows(struct bench *b, void *arg, int i)
+{
+    const struct row_problem *p = static_cast<const struct row_problem *>(arg);
+    size_t in = (size_t)p->rows * (size_t)p->in;
+    size_t each = in + (size_t)p->rows * (size_t)p->out; /* more than its bytes */
+    float *x = (float *)b->halves + (size_t)i % (HALF_BYTES / sizeof(float) / each) * each;
+    struct act y = {NUM_Q8, (int8_t *)(x + in), b->y, NULL};
+    if (strcmp(p->name, "norm") == 0)
+        return launch_norm(&b->gpu, &y, x, b->scales, 1e-5f, p->rows, p->out);
+    if (strcmp(p->name, "convert") == 0)
+        return launch_convert(&b->gpu, &y, x, p->rows, p->out);
+    return launch_swiglu(&b->gpu, &y, x, p->rows, p->out);
+}
+
+static void row_by_row(struct bench *b)
+{
+    static const int row_counts[] = {1, 16, 256, ROWS_MAX};
+    struct times t;
+    fill_f32<<<1024, 256, 0, b->stream>>>((float *)b->halves, HALF_BYTES / sizeof(float), 1, false);
+    for (size_t i = 0; i < ARRAY_LEN(models) * ARRAY_LEN(row_counts); i++) {
+        const struct model_shape *m = &models[i / ARRAY_LEN(row_counts)];
+        int rows = row_counts[i % ARRAY_LEN(row_counts)];
+        struct row_problem problems[] = {{"norm", rows, m->dim, m->dim},
+                                         {"convert", rows, m->dim, m->dim},
+                                         {"swiglu", rows, 2 * m->hidden, m->hidden}};
+        for (struct row_problem &p : problems) {
+            double bytes = (double)rows * (4.0 * p.in + p.out + 4.0);
+            if ((b->model && strcmp(b->model, m->name) != 0) || late(b) ||
+                !measure(b, issue_rows, &p, launches_for((size_t)bytes), &t))
+                continue;
+            printf("{\"part\":\"rows\",\"model\":\"%s\",\"name\":\"%s\",\"rows\":%d,\"us\":%.2f,"
+                   "\"least_us\":%.2f,\"gbps\":%.1f,\"roof\":%.3f}\n",
+                   m->name, p.name, rows, 1e6 * t.median, 1e6 * t.least, 1e-9 * bytes / t.median,
+                   bytes / (1e9 * b->read_gbps) / t.median);
+        }
+    }
+}
+
 /* ---- */
 
 static void open_device(struct bench *b)
@@ -615,6 +664,8 @@ int main(int argc, char **argv)
         attentions(&b);
     if (wanted(&b, "linear"))
         linears(&b);
+    if (wanted(&b, "rows")) /* behind those: it writes over the library's weights */
+        row_by_row(&b);
     if (b.part && wanted(&b, "sweep")) /* minutes: only when asked for */
         sweep(&b);
     if (late(&b))

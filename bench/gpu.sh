@@ -85,7 +85,7 @@ if has steps || has serve; then
     done &
     making=$!
 fi
-# A process each: an error of the device ends the one that made it. 10 of 24 parts of the time.
+# A process each: an error of the device ends the one that made it. 11 of 24 parts of the time.
 device() { # device PART SHARE
     local limit=$((seconds * $2 / 24))
     run "the device: $1" $((limit + 15)) "$build/bench_gpu" --part "$1" --seconds "$limit"
@@ -101,6 +101,7 @@ if [ "$backend" = cuda ] && has device; then
     device linear 5
     device gap 1
     device attention 3
+    device rows 1
 fi
 # Takes minutes and is for choosing kernels alone: when asked for.
 if [ "$backend" = cuda ] && has sweep; then

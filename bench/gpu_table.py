@@ -20,6 +20,7 @@ TABLES = [
     ("serve", "Over HTTP", ["model", "max_concurrency", "completed", "failed", "median_ttft_ms", "p99_ttft_ms",
                             "median_tpot_ms", "median_itl_ms", "p99_itl_ms", "median_e2el_ms", "output_throughput"]),
     ("attention", "Attention", ["model", "name", "seqs", "rows", "context", "us", "gbps", "tops", "roof"]),
+    ("rows", "Row by row", ["model", "name", "rows", "us", "least_us", "gbps", "roof"]),
     ("linear", "Products: microseconds (share of the roof)", "pivot"),
     ("best", "The fastest variant of each product beside the table's", [
         "model", "name", "n", "k", "rows", "kernel", "us", "table_us", "gain", "gbps", "tops"]),
