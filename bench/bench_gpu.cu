@@ -427,6 +427,7 @@ static void linears(struct bench *b)
 /* ---- attention ---- */
 
 struct scene {
+    enum number kind;
     struct head_shape shape;
     struct step_view step;
     char *cache;   /* [CACHE_BYTES] */
@@ -437,13 +438,13 @@ struct scene {
 static int issue_attention(struct bench *b, void *arg, int i)
 {
     struct scene *s = static_cast<struct scene *>(arg);
-    size_t each = kv_layer_bytes(NUM_Q8, &s->shape);
+    size_t each = kv_layer_bytes(s->kind, &s->shape);
     size_t copies = CACHE_BYTES / (s->blocks * each);
     /* Launches take the layers of the same blocks, then those of others. */
     size_t layers = copies < LAYERS ? copies : LAYERS;
     size_t group = (size_t)i / layers % (copies / layers);
     char *base = s->cache + (group * s->blocks * layers + (size_t)i % layers) * each;
-    struct kv_layer kv = kv_layer_at(NUM_Q8, &s->shape, base, layers * each);
+    struct kv_layer kv = kv_layer_at(s->kind, &s->shape, base, layers * each);
     return launch_attention(&b->gpu, b->y, b->xf, &kv, &s->step, &s->shape);
 }
 
@@ -481,13 +482,27 @@ static void place(struct scene *s, int seqs, int rows, int context)
     s->blocks = (size_t)seqs * (size_t)stride;
 }
 
-static void one_attention(struct bench *b, struct scene *s, const char *model, int seqs, int rows,
-                          int context)
+/* Decodes are measured as the product runs them; then over halves, and with the device said to be
+ * smaller or larger than it is, which is what the number of blocks per sequence goes by. */
+static const struct attention_way {
+    const char *name;
+    enum number kind;
+    int devices; /* halves of one; 0: a sequence is never split */
+} attention_ways[] = {
+    {"decode", NUM_Q8, 2},
+    {"decode, halves", NUM_F16, 2},
+    {"decode, never split", NUM_Q8, 0},
+    {"decode, half the blocks", NUM_Q8, 1},
+    {"decode, twice the blocks", NUM_Q8, 4},
+};
+
+static void one_attention(struct bench *b, struct scene *s, const char *model, const char *name,
+                          int seqs, int rows, int context)
 {
     struct times t;
     const struct head_shape *h = &s->shape;
     double keys = (double)seqs * context * h->n_kv_heads;
-    double bytes = 2.0 * keys * (h->head_dim + 4.0); /* a float scale each */
+    double bytes = 2.0 * keys * (s->kind == NUM_Q8 ? h->head_dim + 4.0 : 2.0 * h->head_dim);
     double seen = (double)rows * (context - (rows - 1) / 2.0);
     double ops = 4.0 * seqs * h->n_heads * (double)h->head_dim * seen;
     if (bytes > (double)CACHE_BYTES || late(b))
@@ -498,42 +513,51 @@ static void one_attention(struct bench *b, struct scene *s, const char *model, i
     printf("{\"part\":\"attention\",\"model\":\"%s\",\"name\":\"%s\",\"seqs\":%d,\"rows\":%d,"
            "\"context\":%d,\"us\":%.2f,\"least_us\":%.2f,\"gbps\":%.1f,\"tops\":%.2f,"
            "\"roof\":%.3f}\n",
-           model, rows == 1 ? "decode" : "prompt", seqs, rows, context, 1e6 * t.median,
-           1e6 * t.least, 1e-9 * bytes / t.median, 1e-12 * ops / t.median,
-           bytes / (1e9 * b->read_gbps) / t.median);
+           model, name, seqs, rows, context, 1e6 * t.median, 1e6 * t.least, 1e-9 * bytes / t.median,
+           1e-12 * ops / t.median, bytes / (1e9 * b->read_gbps) / t.median);
     (void)fflush(stdout);
 }
 
-static void attentions(struct bench *b)
+/* Of one model. */
+static void one_way(struct bench *b, struct scene *s, const struct model_shape *m,
+                    const struct attention_way *way)
 {
     static const int seqs[] = {1, 64, 8, 256};
     static const int contexts[] = {512, 2048, CONTEXT_MAX};
     static const int prompts[] = {128, 512, ROWS_MAX};
+    bool first = way == attention_ways;
+    int real = b->gpu.n_multiprocessors;
+    s->shape = {};
+    s->shape.n_heads = m->heads;
+    s->shape.n_kv_heads = m->kv_heads;
+    s->shape.head_dim = m->head_dim;
+    s->shape.block_tokens = BLOCK_TOKENS;
+    s->shape.score_scale = 1.0f / sqrtf((float)m->head_dim);
+    s->kind = way->kind;
+    size_t each = kv_layer_bytes(NUM_Q8, &s->shape);
+    fill_scales<<<1024, 256, 0, b->stream>>>(s->cache, CACHE_BYTES / each, each,
+                                             2 * BLOCK_TOKENS * (size_t)m->kv_heads);
+    MUST(cudaStreamSynchronize(b->stream));
+    for (size_t j = 0; first && j < ARRAY_LEN(prompts); j++)
+        one_attention(b, s, m->name, "prompt", 1, prompts[j], prompts[j]);
+    b->gpu.n_multiprocessors = real * way->devices / 2;
+    for (size_t j = 0; j < ARRAY_LEN(seqs) * ARRAY_LEN(contexts); j++)
+        one_attention(b, s, m->name, way->name, seqs[j / ARRAY_LEN(contexts)], 1,
+                      contexts[j % ARRAY_LEN(contexts)]);
+    b->gpu.n_multiprocessors = real;
+}
+
+static void attentions(struct bench *b)
+{
     struct scene s = {};
     size_t table = (size_t)SEQS_MAX * (CONTEXT_MAX / BLOCK_TOKENS);
     s.cache = take<char>(CACHE_BYTES);
     s.ints = take<int32_t>((table + 2 * ROWS_MAX + 2 * SEQS_MAX + 1) * sizeof(int32_t));
     fill_q8<<<1024, 256, 0, b->stream>>>((int8_t *)s.cache, CACHE_BYTES);
-    for (size_t i = 0; i < ARRAY_LEN(models); i++) {
-        const struct model_shape *m = &models[i];
-        if (b->model && strcmp(b->model, m->name) != 0)
-            continue;
-        s.shape = {};
-        s.shape.n_heads = m->heads;
-        s.shape.n_kv_heads = m->kv_heads;
-        s.shape.head_dim = m->head_dim;
-        s.shape.block_tokens = BLOCK_TOKENS;
-        s.shape.score_scale = 1.0f / sqrtf((float)m->head_dim);
-        size_t each = kv_layer_bytes(NUM_Q8, &s.shape);
-        fill_scales<<<1024, 256, 0, b->stream>>>(s.cache, CACHE_BYTES / each, each,
-                                                 2 * BLOCK_TOKENS * (size_t)m->kv_heads);
-        MUST(cudaStreamSynchronize(b->stream));
-        for (size_t j = 0; j < ARRAY_LEN(prompts); j++)
-            one_attention(b, &s, m->name, 1, prompts[j], prompts[j]);
-        for (size_t j = 0; j < ARRAY_LEN(seqs) * ARRAY_LEN(contexts); j++)
-            one_attention(b, &s, m->name, seqs[j / ARRAY_LEN(contexts)], 1,
-                          contexts[j % ARRAY_LEN(contexts)]);
-    }
+    for (size_t w = 0; w < ARRAY_LEN(attention_ways); w++)
+        for (size_t i = 0; i < ARRAY_LEN(models); i++)
+            if (!b->model || strcmp(b->model, models[i].name) == 0)
+                one_way(b, &s, &models[i], &attention_ways[w]);
     MUST(cudaFree(s.cache));
     MUST(cudaFree(s.ints));
 }

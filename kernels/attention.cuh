@@ -37,9 +37,9 @@ static __device__ inline struct kept kept_at(const struct places &p, bool key, s
     return k;
 }
 
-/* The tensor-core kernels: int8 cache, head_dim 64, 80, 96 or 128, at most 16 query heads per kv
- * head. Which kernel computes a row is a matter of the model, never of the step, but for the two
- * of attention_flash.cu, which give the same bits. */
+/* The tensor-core kernels: cache of int8 or halves, head_dim 64, 80, 96 or 128, at most 16 query
+ * heads per kv head. Which kernel computes a row is a matter of the model, never of the step, but
+ * for the two of attention_flash.cu, which give the same bits. */
 bool attention_flash_fits(const struct places *p);
 int attention_flash(const struct gpu *g, float *y, const float *qkv, const struct places *p);
 

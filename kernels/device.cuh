@@ -114,6 +114,10 @@ static int launch(void (*kernel)(Params...), dim3 grid, int threads, size_t shar
     if (shared_bytes > SHARED_BYTES_PLAIN) {
         cudaError_t error = cudaFuncSetAttribute(
             kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+        /* Several blocks of such a kernel are meant to share a multiprocessor. */
+        if (error == cudaSuccess)
+            error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                         cudaSharedmemCarveoutMaxShared);
         if (error != cudaSuccess)
             return (int)error;
     }

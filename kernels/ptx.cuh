@@ -84,6 +84,26 @@ static inline void mma_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, u
     simt_mma_f16_m16n8k16(c, a, b0, b1, at);
 }
 
+/* threadIdx.x, read anew: what follows from it in a loop is computed there, and takes no registers
+ * from one round to the next. */
+static inline unsigned thread_anew()
+{
+    return threadIdx.x;
+}
+
+/* A NaN wins. */
+static inline float max_nan(float a, float b)
+{
+    return max_or_nan(a, b);
+}
+
+/* 2 to the power of v, about 2 units off in the last place; what is too small for a normal number
+ * is 0. */
+static inline float exp2_fast(float v)
+{
+    return exp2f(v);
+}
+
 static inline uint32_t pack_half2(float low, float high)
 {
     half_t both[2] = {(half_t)low, (half_t)high};
@@ -297,6 +317,27 @@ PTX void mma_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1
                  "{%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+PTX unsigned thread_anew()
+{
+    unsigned thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
+
+PTX float max_nan(float a, float b)
+{
+    float v;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(v) : "f"(a), "f"(b));
+    return v;
+}
+
+PTX float exp2_fast(float v)
+{
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(v));
+    return power;
 }
 
 PTX uint32_t pack_half2(float low, float high)

@@ -12,8 +12,10 @@ struct step_view {
     /* [n_rows] Where a backend records, negative: a row that fills up the shape, which is nobody's,
      * stores nothing and may come out as anything. It stands behind all sequences. */
     const int32_t *position;
-    const int32_t *row_seq;     /* [n_rows] */
-    const int32_t *seq_start;   /* [n_seqs + 1] first row of each sequence; one may be empty */
+    const int32_t *row_seq; /* [n_rows] */
+    /* [n_seqs + 1] First row of each sequence. One may be empty, but where n_rows is n_seqs every
+     * one has one row. */
+    const int32_t *seq_start;
     const int32_t *block_table; /* [n_seqs][table_stride] */
     int32_t table_stride;
     int32_t kv_len_max; /* longest context in this step, rounded up, for whom it sizes a grid */
