@@ -5,6 +5,7 @@
 
 #include "kernels/paged.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const struct model_shape models[] = {
@@ -208,7 +209,24 @@ static void plan_linear(struct line *l)
     l->need[ARENA_OUT] = act_bytes(false, l->rows, l->n);
     l->bytes = (double)(weights + scales + x + l->need[ARENA_OUT]);
     l->work = 2.0 * l->rows * l->n * l->k;
-    l->peak = q8_act ? PEAK_INT8 : PEAK_F32;
+    l->peak = q8_act ? PEAK_INT8 : q8_weight ? PEAK_INT16 : PEAK_F32;
+}
+
+/* What a load tells a backend in host memory. */
+static void prepare_linear(struct scene *s, const struct line *l)
+{
+    size_t n = (size_t)l->n;
+    size_t k = (size_t)l->k;
+    if (is(l->row->kind, "f32") || !s->ops->host_memory)
+        return;
+    s->sums = calloc(s->copies * n, sizeof(*s->sums));
+    for (size_t row = 0; s->sums && row < s->copies * n; row++) {
+        const int8_t *q = (const int8_t *)place(s, ARENA_Q8, row / n) + row % n * k;
+        int32_t sum = 0;
+        for (size_t i = 0; i < k; i++)
+            sum += q[i];
+        s->sums[row] = sum;
+    }
 }
 
 static void issue_linear(struct scene *s, const struct line *l, size_t copy)
@@ -223,6 +241,7 @@ static void issue_linear(struct scene *s, const struct line *l, size_t copy)
                              .act = q8_act ? NUM_Q8 : NUM_F32,
                              .q = q8_weight ? q : NULL,
                              .scale = q8_weight ? scale : NULL,
+                             .sum = s->sums ? s->sums + copy * (size_t)l->n : NULL,
                              .f = q8_weight ? NULL : f,
                              .n = l->n,
                              .k = l->k};
@@ -384,14 +403,14 @@ static const struct op_row op_rows[] = {
     {"embed", "table", "q8", 2048, false, plan_embed, prepare_embed, issue_embed},
     {"norm", "dim", "q8", 2048, false, plan_norm, NULL, issue_norm},
     {"norm", "dim", "f32", 2048, false, plan_norm, NULL, issue_norm},
-    {"linear", "qkv", "w8a8", 2048, false, plan_linear, NULL, issue_linear},
-    {"linear", "out", "w8a8", 2048, false, plan_linear, NULL, issue_linear},
-    {"linear", "gate_up", "w8a8", 2048, false, plan_linear, NULL, issue_linear},
-    {"linear", "down", "w8a8", 2048, false, plan_linear, NULL, issue_linear},
-    {"linear", "head", "w8a8", PICKS_MAX, false, plan_linear, NULL, issue_linear},
-    {"linear", "out", "w8a16", 2048, false, plan_linear, NULL, issue_linear},
-    {"linear", "down", "w8a16", 2048, false, plan_linear, NULL, issue_linear},
-    {"linear", "out", "f32", 2048, false, plan_linear, NULL, issue_linear},
+    {"linear", "qkv", "w8a8", 2048, false, plan_linear, prepare_linear, issue_linear},
+    {"linear", "out", "w8a8", 2048, false, plan_linear, prepare_linear, issue_linear},
+    {"linear", "gate_up", "w8a8", 2048, false, plan_linear, prepare_linear, issue_linear},
+    {"linear", "down", "w8a8", 2048, false, plan_linear, prepare_linear, issue_linear},
+    {"linear", "head", "w8a8", PICKS_MAX, false, plan_linear, prepare_linear, issue_linear},
+    {"linear", "out", "w8a16", 2048, false, plan_linear, prepare_linear, issue_linear},
+    {"linear", "down", "w8a16", 2048, false, plan_linear, prepare_linear, issue_linear},
+    {"linear", "out", "f32", 2048, false, plan_linear, prepare_linear, issue_linear},
     {"rope_store", "qkv", "q8", 2048, false, plan_rope, prepare_rope, issue_rope},
     {"attention", "decode", "q8", PICKS_MAX, true, plan_attention, prepare_attention,
      issue_attention},

@@ -6,8 +6,9 @@
 /* What bench_ops measures: every operation of kernels/ops.h at the shapes of real models. A line
  * is one operation at one number of rows. */
 
-/* Which of the machine's peaks bounds the arithmetic of an operation. */
-enum peak { PEAK_INT8, PEAK_F32, PEAKS };
+/* Which of the machine's peaks bounds the arithmetic of an operation: int16 is two products of
+ * int8 for one, whoever makes them (tensor cores have halves at that rate). */
+enum peak { PEAK_INT8, PEAK_INT16, PEAK_F32, PEAKS };
 
 struct model_shape {
     const char *name;

@@ -83,6 +83,7 @@ void scene_close(struct scene *s)
     s->ops->release(s->ops, s->freq);
     for (size_t i = 0; i < ARENA_OUT; i++)
         free(s->values[i]);
+    free(s->sums);
     free(s->pick);
     free(s->picked);
 }
@@ -153,6 +154,8 @@ void scene_prepare(struct scene *s, const struct line *l)
         grow(s, (enum arena_kind)i, s->copies * s->arena[i].stride);
     clear_first(s, l);
     memset(s->picked, 0, PICKS_MAX * sizeof(*s->picked));
+    free(s->sums);
+    s->sums = NULL;
     line_prepare(s, l);
 }
 

@@ -41,6 +41,7 @@ struct scene {
     size_t turn;             /* counts the repetitions of the line */
     int32_t *ints;           /* [INTS_MAX] */
     float *freq;             /* [HEAD_DIM_MAX / 2] */
+    int32_t *sums;           /* [copies][n] of weight rows, on the host; NULL: not of this line */
     char *values[ARENA_OUT]; /* on the host: what arenas are filled with */
     struct step_view step;
     struct head_shape head;

@@ -20,7 +20,7 @@ def roofs_of(run):
     for line in run.of("roof"):
         name = "int8" if text(line, "name").startswith("int8") else text(line, "name")
         value = number(line, "gbps") if name == "read" else number(line, "gops") or 1e3 * (number(line, "tops") or 0)
-        if name in ("read", "int8", "f32") and value:
+        if name in ("read", "int8", "int16", "f32") and value:
             found[name] = max(found.get(name, 0.0), value)
     return found
 
