@@ -94,6 +94,8 @@ if(cmocka_FOUND AND NOT cuda)
   simt_program(simt_test ${CMAKE_SOURCE_DIR}/tests/simt_test.cpp)
   target_compile_options(simt_test PRIVATE -Wno-unknown-pragmas)
   simt_case(simt_test simt_test)
+  # It makes conflicts on purpose, to see them counted.
+  set_tests_properties(simt_test PROPERTIES ENVIRONMENT FIRSTLIGHT_BACKEND=cuda)
   foreach(name ops attention sampling forward)
     simt_program(${name}_simt ${CMAKE_SOURCE_DIR}/tests/${name}_test.c)
     simt_case(${name}_simt ${name}_simt)
