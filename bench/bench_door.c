@@ -9,6 +9,7 @@
  *       that many idle keep-alive connections after one request each: bytes of the server for one
  *
  * bench/door.sh runs them side by side with nginx. */
+#include "bench/usage.h"
 #include "models/model.h"
 #include "models/tokenizer.h"
 #include "server/buf.h"
@@ -503,8 +504,13 @@ static int streams(int port, int n, int seconds, double pace_ms)
     return g.wrong || cut ? 1 : 0;
 }
 
+static const char usage_text[] = "usage: bench_door serve [--pace-ms N] [options]\n"
+                                 "       bench_door streams PORT STREAMS SECONDS PACE-MS\n"
+                                 "       bench_door idle PORT CONNECTIONS PID\n";
+
 int main(int argc, char **argv)
 {
+    usage_if_asked(argc, argv, usage_text);
     (void)signal(SIGPIPE, SIG_IGN);
     if (argc > 1 && strcmp(argv[1], "serve") == 0)
         return serve(argc, argv);
@@ -513,8 +519,6 @@ int main(int argc, char **argv)
                        (int)strtol(argv[4], NULL, 10), strtod(argv[5], NULL));
     if (argc == 5 && strcmp(argv[1], "idle") == 0)
         return idle((int)strtol(argv[2], NULL, 10), (int)strtol(argv[3], NULL, 10), argv[4]);
-    (void)fprintf(stderr, "usage: bench_door serve [--pace-ms N] [options]\n"
-                          "       bench_door streams PORT STREAMS SECONDS PACE-MS\n"
-                          "       bench_door idle PORT CONNECTIONS PID\n");
+    (void)fputs(usage_text, stderr);
     return 2;
 }

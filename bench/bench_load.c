@@ -1,6 +1,8 @@
 /* What a user waits for after typing the command: from exec to the first token of
  * `firstlight run MODEL --raw TEXT --max-tokens 1`, and the most memory the process held. The
  * first run of each model is not counted: it brings the files into the page cache. */
+#include "bench/usage.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -75,7 +77,7 @@ static bool run_once(const struct options *o, const char *model, struct run *r)
     if (wait4(child, &status, 0, &use) != child)
         return false;
     r->cpu_ms = ms_of(&use.ru_utime) + ms_of(&use.ru_stime);
-        r->peak_mb = (double)use.ru_maxrss * 1024 * 1e-6;
+    r->peak_mb = (double)use.ru_maxrss * 1024 * 1e-6;
     return came && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
@@ -130,15 +132,20 @@ static bool measure(const struct options *o, const char *model)
     return true;
 }
 
+static const char usage_text[] =
+    "bench_load [--csv | --json] [--runs 5] PROGRAM MODEL...: from exec to the first token\n"
+    "  PROGRAM is firstlight; one run of each model more comes before and is not counted.\n";
+
 static int usage(void)
 {
-    fprintf(stderr, "bench_load [--csv | --json] [--runs 5] PROGRAM MODEL...\n");
+    (void)fputs(usage_text, stderr);
     return 2;
 }
 
 int main(int argc, char **argv)
 {
     struct options o = {.runs = 5};
+    usage_if_asked(argc, argv, usage_text);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--csv") == 0)
             o.form = FORM_CSV;

@@ -6,6 +6,7 @@
  * The file is metadata, a list of tensors, and their data in the same order; what GGUF calls a
  * thing is asked of the reader of GGUF. Rows of q and k alternate between the halves of a head
  * there, so they are written in that order. */
+#include "bench/usage.h"
 #include "bench/words.h"
 #include "models/config.h"
 #include "models/gguf.h"
@@ -310,12 +311,16 @@ static void write_file(struct job *j)
     put_u64(j, j->n_keys);
 }
 
+static const char usage_text[] = "bench_make_gguf DIR NEW.gguf: a folder of bench_make_model, made "
+                                 "with \"-\", as GGUF in Q8_0\n";
+
 int main(int argc, char **argv)
 {
     static struct job job;
     char err[512];
+    usage_if_asked(argc, argv, usage_text);
     if (argc != 3)
-        return (void)fprintf(stderr, "bench_make_gguf DIR NEW.gguf\n"), 2;
+        return (void)fputs(usage_text, stderr), 2;
     if (config_load(&job.config, argv[1], err, sizeof(err)) ||
         weights_open(&job.weights, argv[1], err, sizeof(err)))
         fail(err);

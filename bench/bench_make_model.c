@@ -2,6 +2,7 @@
  * bf16: what loading costs does not depend on what the weights say. The same shape and seed
  * give the same bytes. The tokenizer's files are copied from another model, or, for "-", made of
  * words that say nothing, one for each of the shape's tokens: what a server draws then has text. */
+#include "bench/usage.h"
 #include "bench/words.h"
 
 #include <errno.h>
@@ -228,17 +229,22 @@ static void write_words(const char *dir, const struct shape *s)
     finish(to);
 }
 
+static const char usage_text[] =
+    "bench_make_model tinyllama|llama-2-7b|llama-3-8b|small TOKENIZER_DIR|- NEW_DIR\n"
+    "  a model of that shape, of random numbers in bf16; the tokenizer is another model's, or "
+    "words\n";
+
 int main(int argc, char **argv)
 {
     static const char *const texts[] = {"tokenizer.json", "tokenizer.model",
                                         "tokenizer_config.json", "special_tokens_map.json"};
     static struct list list;
     const struct shape *shape = NULL;
+    usage_if_asked(argc, argv, usage_text);
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]) && argc == 4; i++)
         shape = strcmp(argv[1], shapes[i].name) == 0 ? &shapes[i] : shape;
     if (!shape) {
-        fprintf(stderr, "bench_make_model tinyllama|llama-2-7b|llama-3-8b|small "
-                        "TOKENIZER_DIR|- NEW_DIR\n");
+        (void)fputs(usage_text, stderr);
         return 2;
     }
     if (mkdir(argv[3], 0777) != 0) {

@@ -13,6 +13,7 @@
  */
 #include "bench/ops_cases.h"
 #include "bench/roof.h"
+#include "bench/usage.h"
 #include "kernels/cpu_kernels.h"
 #include "kernels/cpu_machine.h"
 
@@ -373,13 +374,28 @@ static void read_options(struct bench *b, int argc, char **argv)
         else if (strcmp(argv[i], "--cpu-time") == 0)
             b->cpu_time = true;
         else if (i + 1 == argc)
-            quit(2, "option unknown or without a value", argv[i]);
+            quit(2, "option unknown or without a value (see --help)", argv[i]);
         else
             read_value(b, argv[i], argv[i + 1]), i++;
     }
     if (b->cpu_time)
         b->opt.threads = 1;
 }
+
+static const char usage_text[] =
+    "bench_ops [options]: time, GB/s, GOP/s and share of the roof of each operation\n"
+    "  --backend cpu|cuda     (cpu)\n"
+    "  --only TEXT,TEXT       operations whose names hold one of these: tinyllama.linear,norm\n"
+    "  --rows N,N             tokens at once (1,4,8,16,64,256,512,2048)\n"
+    "  --threads N            0: one for each core (0)\n"
+    "  --seconds N            spent on each line (0.2)\n"
+    "  --cpu-time             the processor's time of one thread: for a machine that others use "
+    "too\n"
+    "  --cold-mib N           copies of the operands; 0: one, which may stay in the cache (by the "
+    "machine)\n"
+    "  --read-gbps N --int8-gops N    roofs that are known need not be measured\n"
+    "  --json | --csv         instead of the table\n"
+    "bench/README.md says what the columns mean.\n";
 
 int main(int argc, char **argv)
 {
@@ -395,6 +411,7 @@ int main(int argc, char **argv)
     struct roof *r = NULL;
     struct line first;
     size_t state = 0;
+    usage_if_asked(argc, argv, usage_text);
     read_options(&b, argc, argv);
     if (ops_open(&b.ops, &b.opt, err, sizeof(err)))
         quit(1, err, "");

@@ -1,3 +1,4 @@
+#include "bench/usage.h"
 #include "models/model.h"
 #include "scheduler/plan.h"
 
@@ -146,7 +147,10 @@ static void run(const struct model_info *info, int32_t n_seqs, bool penalties, b
     plan_close(p);
 }
 
-int main(void)
+static const char usage_text[] = "bench_plan: microseconds of planning and committing a step, "
+                                 "without a model, CSV; no options\n";
+
+int main(int argc, char **argv)
 {
     static const int32_t sizes[] = {1, 16, 64, 256};
     struct model_info info = {
@@ -155,6 +159,9 @@ int main(void)
         .block_tokens = BLOCK_TOKENS,
         .n_blocks = SEQS_MAX * CONTEXT / BLOCK_TOKENS,
     };
+    usage_if_asked(argc, argv, usage_text);
+    if (argc > 1)
+        return (void)fputs(usage_text, stderr), 2;
     printf("sequences,penalties,waiting,plan_us_p50,commit_us_p50,total_us_p50,total_us_p99\n");
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         run(&info, sizes[i], false, false);

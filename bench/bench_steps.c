@@ -6,6 +6,7 @@
  *                 [--batches 1,8,32] [--prompts 128,512] [--name NAME] MODEL
  *
  * Without --read-gbps no share of the roof is given: weights and cache, each read once. */
+#include "bench/usage.h"
 #include "kernels/ops.h"
 #include "models/model.h"
 
@@ -291,6 +292,17 @@ static bool read_option(struct options *o, const char *name, const char *value)
     return false;
 }
 
+static const char usage_text[] =
+    "bench_steps [options] MODEL: whole steps of a model, one JSON object a line\n"
+    "  --backend auto|cpu|cuda    (auto)\n"
+    "  --threads N                0: one for each core (0)\n"
+    "  --seconds N                for all of it; what does not fit is left out (60)\n"
+    "  --context N                tokens that each sequence has behind it (512)\n"
+    "  --batches N,N              sequences that decode together\n"
+    "  --prompts N,N              tokens of a prompt that is read\n"
+    "  --read-gbps N              what this machine reads: adds the share of that roof\n"
+    "  --name NAME                the model's in the results\n";
+
 int main(int argc, char **argv)
 {
     struct bench b = {
@@ -300,16 +312,18 @@ int main(int argc, char **argv)
                 .batches = {{1, 256, 32, 8, 64, 128, 2, 4, 16}, 9},
                 .prompts = {{2048, 128, 512, 32}, 4}},
     };
+    usage_if_asked(argc, argv, usage_text);
     for (int i = 1; i < argc; i++) {
         if (argv[i][0] != '-' && !b.opt.model)
             b.opt.model = argv[i];
         else if (i + 1 == argc || !read_option(&b.opt, argv[i], argv[i + 1]))
-            return (void)fprintf(stderr, "bench_steps: not understood: %s\n", argv[i]), 2;
+            return (void)fprintf(stderr, "bench_steps: not understood: %s (see --help)\n", argv[i]),
+                   2;
         else
             i++;
     }
     if (!b.opt.model)
-        return (void)fprintf(stderr, "bench_steps: which model?\n"), 2;
+        return (void)fprintf(stderr, "bench_steps: which model? (see --help)\n"), 2;
     b.opt.name = b.opt.name ? b.opt.name : b.opt.model;
     b.rows_most = b.seqs_most = most(&b.opt.batches);
     if (most(&b.opt.prompts) > b.rows_most)

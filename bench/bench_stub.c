@@ -6,6 +6,7 @@
  *
  * One thread. Time is a wheel of pace-ms slots, one a millisecond; a stream sits in the slot of the
  * millisecond in which it was asked for and is served when the hand passes. */
+#include "bench/usage.h"
 #include "kernels/list.h"
 #include "server/buf.h"
 
@@ -282,10 +283,16 @@ static bool open_door(struct stub *s, int port)
     return true;
 }
 
+static const char usage_text[] =
+    "bench_stub [--port N] [--pace-ms N]: a server without a model, whose streams get an event "
+    "every\n"
+    "--pace-ms (100), to see what a load generator itself can hold. Port 0 (the default) is any.\n";
+
 int main(int argc, char **argv)
 {
     static struct stub s;
     struct rlimit files;
+    usage_if_asked(argc, argv, usage_text);
     (void)signal(SIGPIPE, SIG_IGN);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;

@@ -1,3 +1,4 @@
+#include "bench/usage.h"
 #include "models/tok_priv.h"
 
 #include <stdio.h>
@@ -158,9 +159,17 @@ static void cut_as(struct tokenizer *t, const char *pre)
     }
 }
 
+static const char usage_text[] =
+    "bench_tokenizer [--pre NAME] MODEL...: milliseconds to encode one and two MiB of 14 kinds of "
+    "text, CSV\n"
+    "  --pre NAME   cut text as GGUF's tokenizer.ggml.pre of that name says: tekken, deepseek-v3\n";
+
 int main(int argc, char **argv)
 {
     const char *pre = argc > 2 && strcmp(argv[1], "--pre") == 0 ? argv[2] : NULL;
+    usage_if_asked(argc, argv, usage_text);
+    if (argc < 2 || argv[argc - 1][0] == '-')
+        return (void)fputs(usage_text, stderr), 2;
     printf("folder,kind,bytes,ids,ms,ms_doubled,ratio,MB_per_s\n");
     for (int i = pre ? 3 : 1; i < argc; i++) {
         struct tokenizer *t;
@@ -175,5 +184,5 @@ int main(int argc, char **argv)
             measure(t, argv[i], &kinds[k]);
         tokenizer_close(t);
     }
-    return argc > 1 ? 0 : 2;
+    return 0;
 }

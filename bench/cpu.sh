@@ -15,7 +15,7 @@ fail() { echo "error: $*" >&2; exit 1; }
 refuse() { echo "error: $*" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case "$1" in
-    --help) usage && exit 0 ;;
+    --help | -h) usage && exit 0 ;;
     --out | --model | --label | --streams | --seconds | --rows | --parts | --build)
         [ $# -gt 1 ] || refuse "$1 without a value"
         printf -v "${1#--}" '%s' "$2"

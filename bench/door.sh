@@ -7,6 +7,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 seconds=5 rounds=3 stream_seconds=20 build=build/cpu
 while [ $# -gt 0 ]; do
     case "$1" in
+    --help | -h) sed -n '2,4s/^# \{0,1\}//p' "$0" && exit 0 ;;
     --seconds) seconds=$2 ;;
     --rounds) rounds=$2 ;;
     --stream-seconds) stream_seconds=$2 ;;

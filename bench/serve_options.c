@@ -217,6 +217,8 @@ static enum status read_arguments(struct serve_options *o, int argc, char **argv
         const char *name = argv[i] + 2;
         size_t n = is_option(argv[i]) ? strcspn(name, "=") : 0;
         const struct value_row *row = n ? find_row(name, n) : NULL;
+        if (strcmp(argv[i], "-h") == 0)
+            row = find_row("help", strlen("help"));
         if (!row)
             return unknown(argv[i], err);
         const char *text = name[n] == '=' ? name + n + 1 : NULL;

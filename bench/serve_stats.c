@@ -121,7 +121,8 @@ static bool is_good(const struct serve_options *o, const double value[N_METRICS]
 
 static void count_for_server(struct summary *s, const struct record *r)
 {
-    if (r->first_ns) {
+    /* A slow reader has the first text long after the server has let go of it. */
+    if (r->first_ns && !r->slow) {
         s->first_sum_s += ms_between(r->sent_ns, r->first_ns) * 1e-3;
         s->first_n++;
     }
@@ -213,7 +214,9 @@ static enum status find_most(struct summary *s, const struct record *records, in
     return st;
 }
 
-/* Most texts within a second of those that begin with the first request. */
+/* Most tokens within a second of those that begin with the first request; an event stands for its
+ * answer's tokens over its events, since tokens may come merged. A run of less than a second has
+ * no peak but its mean. */
 static enum status find_peak(struct summary *s, const struct record *records, int64_t n)
 {
     uint64_t begin = UINT64_MAX;
@@ -226,7 +229,7 @@ static enum status find_peak(struct summary *s, const struct record *records, in
     if (end <= begin || (end - begin) / 1000000000u >= SECONDS_MAX)
         return OK;
     size_t seconds = (size_t)((end - begin) / 1000000000u) + 1;
-    int64_t *tokens = calloc(seconds, sizeof(*tokens));
+    double *tokens = calloc(seconds, sizeof(*tokens));
     if (!tokens)
         return E_NOMEM;
     for (int64_t i = 0; i < n; i++) {
@@ -234,12 +237,14 @@ static enum status find_peak(struct summary *s, const struct record *records, in
         uint64_t at = r->first_ns;
         for (size_t j = 0; record_whole(r) && r->events > 0 && j <= r->n_gaps; j++) {
             size_t second = (size_t)((at - begin) / 1000000000u);
-            tokens[second < seconds ? second : seconds - 1]++;
+            tokens[second < seconds ? second : seconds - 1] +=
+                (double)r->answer_tokens / (double)r->events;
             at += j < r->n_gaps ? (uint64_t)r->gap_us[j] * 1000 : 0;
         }
     }
+    s->max_tokens_per_s = s->seconds > 0 ? (double)s->output_tokens / s->seconds : 0;
     for (size_t i = 0; i < seconds; i++)
-        s->max_tokens_per_s = fmax(s->max_tokens_per_s, (double)tokens[i]);
+        s->max_tokens_per_s = fmax(s->max_tokens_per_s, tokens[i]);
     free(tokens);
     return OK;
 }

@@ -89,6 +89,21 @@ def steps(program):
         check(f"bench_steps {wrong} is refused", run(program, *wrong).returncode == 2)
 
 
+def helped(folder):
+    """Who asks what a program does is told at once, on stdout."""
+    programs = sorted(folder.glob("bench_*"))
+    programs = [p for p in programs if "_test" not in p.name and p.is_file()] + [
+        ROOT / "bench" / name for name in ("cpu.sh", "door.sh", "report.py", "compare.py")]
+    check("the programs", len(programs) >= 6)
+    for program in programs:
+        for option in ("--help", "-h"):
+            ended = run(program, option)
+            check(f"{program.name} {option}", ended.returncode == 0 and program.name in ended.stdout)
+    for name in ("bench_plan", "bench_tokenizer"):
+        if (folder / name).exists():  # built with the target bench
+            check(f"{name} --nonsense", run(folder / name, "--nonsense").returncode == 2)
+
+
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("--steps", required=True)
@@ -96,6 +111,7 @@ def main():
     script_arguments()
     table()
     steps(pathlib.Path(args.steps).resolve())
+    helped(pathlib.Path(args.steps).resolve().parent)
     print("ok")
 
 
