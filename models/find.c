@@ -196,7 +196,7 @@ enum status model_find(char out[MODEL_PATH_MAX], const char *path, char *err, si
     if (n >= MODEL_PATH_MAX)
         return complain(&c, E_INVALID, "the path is too long");
     if (stat(path, &st) != 0)
-        return complain(&c, E_INVALID, "no such file or folder");
+        return complain(&c, E_INVALID, "no such file or folder (models are not downloaded)");
     memmove(out, path, n + 1);
     if (S_ISREG(st.st_mode))
         return judge_file(path, &c);

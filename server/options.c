@@ -117,17 +117,60 @@ static enum status set_from_env(struct options *o, unsigned in, char *err, size_
     return OK;
 }
 
-static enum status bad_option(const char *name, size_t n, const struct command_row *cmd, char *err,
+/* What vLLM and llama.cpp call an option: hands that have typed it for years find ours. */
+static const struct {
+    const char *theirs;
+    const char *ours;
+} elsewhere[] = {
+    {"m", "model"},
+    {"max-model-len", "context"},
+    {"ctx-size", "context"},
+    {"c", "context"},
+    {"max-num-seqs", "max-seqs"},
+    {"parallel", "max-seqs"},
+    {"np", "max-seqs"},
+    {"max-num-batched-tokens", "step-rows"},
+    {"batch-size", "step-rows"},
+    {"device", "backend"},
+    {"t", "threads"},
+    {"kv-cache-dtype", "kv"},
+    {"cache-type-k", "kv"},
+    {"kv-cache-memory-bytes", "kv-bytes"},
+    {"no-enable-prefix-caching", "no-prefix-cache"},
+    {"ssl-certfile", "tls-cert"},
+    {"ssl-cert-file", "tls-cert"},
+    {"ssl-keyfile", "tls-key"},
+    {"ssl-key-file", "tls-key"},
+    {"allowed-origins", "cors-origin"},
+    {"api-key-file", "api-keys-file"},
+};
+
+/* NULL: none, or the command does not take it. */
+static const char *our_option(const char *name, size_t n, unsigned in)
+{
+    for (size_t i = 0; i < ARRAY_LEN(elsewhere); i++) {
+        if (strlen(elsewhere[i].theirs) != n || memcmp(elsewhere[i].theirs, name, n) != 0)
+            continue;
+        const struct option_row *r = row_find(elsewhere[i].ours, strlen(elsewhere[i].ours));
+        return r && (r->in & in) ? r->name : NULL;
+    }
+    return NULL;
+}
+
+/* As it was typed, and the first n bytes of its name. */
+static enum status bad_option(const char *typed, size_t n, const struct command_row *cmd, char *err,
                               size_t err_size)
 {
-    const char *near = nearest_option(name, n, cmd->in);
-    int shown = n < SPELLING_MAX ? (int)n : SPELLING_MAX;
+    const char *name = typed + (typed[1] == '-' ? 2 : 1);
+    const char *ours = our_option(name, n, cmd->in);
+    const char *near = ours ? ours : nearest_option(name, n, cmd->in);
+    int shown = (int)(name - typed) + (n < SPELLING_MAX ? (int)n : SPELLING_MAX);
     if (near)
-        (void)snprintf(err, err_size, "%s has no option --%.*s; did you mean --%s?", cmd->name,
-                       shown, name, near);
+        (void)snprintf(err, err_size, "%s has no option %.*s; did you mean --%s?", cmd->name, shown,
+                       typed, near);
     else
-        (void)snprintf(err, err_size, "%s has no option --%.*s; see firstlight %s --help",
-                       cmd->name, shown, name, cmd->name);
+        (void)snprintf(err, err_size, "%s has no option %.*s; see firstlight %s --help", cmd->name,
+                       shown, typed, cmd->name);
     return E_INVALID;
 }
 
@@ -140,7 +183,7 @@ static enum status take_option(struct options *o, const struct command_row *cmd,
     size_t n = equals ? (size_t)(equals - name) : strlen(name);
     const struct option_row *r = row_find(name, n);
     if (!r || !(r->in & cmd->in))
-        return bad_option(name, n, cmd, err, err_size);
+        return bad_option(argv[*i], n, cmd, err, err_size);
 
     const char *value = equals ? equals + 1 : NULL;
     if (r->type == OPT_FLAG && !value)
@@ -171,7 +214,11 @@ static enum status take_word(struct options *o, const struct command_row *cmd, c
         o->prompt = word;
     else if (cmd->command == CMD_CONVERT && at == 1)
         o->dst = word;
-    else {
+    else if (cmd->command == CMD_SERVE && !o->models.n) {
+        (void)snprintf(err, err_size, "%s does not take '%.40s'; did you mean --model %.200s?",
+                       cmd->name, word, word);
+        return E_INVALID;
+    } else {
         (void)snprintf(err, err_size, "%s does not take '%.40s'; see firstlight %s --help",
                        cmd->name, word, cmd->name);
         return E_INVALID;
@@ -196,7 +243,7 @@ static enum status parse_command(struct options *o, const struct command_row *cm
         } else if (!only_words && strncmp(argv[i], "--", 2) == 0) {
             s = take_option(o, cmd, argc, argv, &i, err, err_size);
         } else if (!only_words && argv[i][0] == '-' && argv[i][1]) {
-            s = bad_option(argv[i] + 1, strlen(argv[i] + 1), cmd, err, err_size);
+            s = bad_option(argv[i], strlen(argv[i] + 1), cmd, err, err_size);
         } else {
             s = take_word(o, cmd, argv[i], &n_words, err, err_size);
         }
