@@ -4,19 +4,21 @@
 # load, and the time from exec to the first token; then one page of it all.
 #   bench/cpu.sh --out FOLDER [--model tinyllama|demo|small|FOLDER] [--label TEXT] [--streams "1 4 8 16"]
 #                [--seconds 25] [--rows 1,4,16,64,256,512] [--parts "ops steps serve load"] [--build build/cpu]
+#                [--picture FILE.png]
 # --seconds are those of each number of streams. FOLDER gets ops.jsonl, steps.jsonl, serve.jsonl, load.jsonl,
-# page.html, tables.md and cpu.log. The model is made in $TMPDIR (3.4 GB) and removed. See bench/README.md.
+# page.html, tables.md and cpu.log; FILE.png is a picture of the page, if Chromium is
+# installed. The model is made in $TMPDIR (3.4 GB) and removed. See bench/README.md.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 out="" model=tinyllama label="" streams="1 4 8 16" seconds=25 rows=1,4,16,64,256,512
-parts="ops steps serve load" build=build/cpu
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
+parts="ops steps serve load" build=build/cpu picture=""
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
 fail() { echo "error: $*" >&2; exit 1; }
 refuse() { echo "error: $*" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case "$1" in
     --help | -h) usage && exit 0 ;;
-    --out | --model | --label | --streams | --seconds | --rows | --parts | --build)
+    --out | --model | --label | --streams | --seconds | --rows | --parts | --build | --picture)
         [ $# -gt 1 ] || refuse "$1 without a value"
         printf -v "${1#--}" '%s' "$2"
         shift 2 ;;
@@ -30,6 +32,7 @@ for part in $parts; do
     case "$part" in ops | steps | serve | load) ;; *) refuse "--parts $part" ;; esac
 done
 [ -d "$model" ] && model=$(cd "$model" && pwd)
+[ -z "$picture" ] || picture=$(realpath -m "$picture")
 mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 1
 cd "$root" || exit 1
 log=$out/cpu.log
@@ -129,6 +132,7 @@ if has load; then
     files+=("$label=$out/load.jsonl")
 fi
 
-bench/report.py "${files[@]}" --title "Firstlight on ${machine:-a processor}" --out "$out/page.html" || fail "no page"
+bench/report.py "${files[@]}" --title "Firstlight on ${machine:-a processor}" --out "$out/page.html" \
+    ${picture:+--picture "$picture"} || fail "no page"
 bench/report.py "${files[@]}" --markdown >"$out/tables.md" || fail "no tables"
 say "done: $out/page.html, $out/tables.md"

@@ -2,19 +2,23 @@
 """Results of the bench programs as one page with plots, or as tables ready to paste.
 
     report.py [LABEL=]FILE... --out PAGE.html [--title TEXT] [--machine TEXT] [--commit TEXT] [--date TEXT]
+              [--picture TOP.png]
     report.py [LABEL=]FILE... --markdown
 
 Files of bench_serve (and of `vllm bench serve`), bench_ops, bench_steps, bench_load and bench_gpu in any
 order; results.py says in which forms. Files of one label are one run, drawn in one colour; without a
 label a result's own counts, then the file's name. Machine, commit and date come from the results where
-they tell them. The page needs nothing from outside and no script.
+they tell them. The page needs nothing from outside and no script. --picture takes its top with Chromium.
 
 Exit status: 0, 2 when a file or an argument is not understood.
 """
 import argparse
 import pathlib
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 
 from plot import esc, figure, marker
 from report_base import Run, Table
@@ -77,8 +81,8 @@ svg .label.roof{fill:var(--ink)}
 .scroll{overflow-x:auto;margin:14px 0 0;border:1px solid var(--edge);border-radius:10px;background:var(--card)}
 table{border-collapse:collapse;width:100%;font-size:13.5px;line-height:1.3}
 caption{text-align:left;font-weight:600;font-size:15px;padding:10px 12px 8px}
-th,td{padding:5px 12px;text-align:right;white-space:nowrap;border-top:1px solid var(--grid)}
-th{color:var(--soft);font-weight:500;vertical-align:bottom}
+th,td{padding:5px 10px;text-align:right;white-space:nowrap;border-top:1px solid var(--grid)}
+th{color:var(--soft);font-weight:500;vertical-align:bottom;white-space:normal}
 .w{text-align:left}
 td small{display:block;color:var(--soft);font-size:11.5px}
 td.w:first-child{position:sticky;left:0;background:var(--card)}
@@ -155,16 +159,20 @@ def headlines(runs):
         if value is not None:
             out.setdefault(what, []).append((run, figure(value), unit))
 
+    bests = {run.index: max(loads(run), key=lambda load: load.value("output_throughput") or 0) for run in runs
+             if loads(run)}
+    at = {load_text(best) for best in bests.values()}
+    most = "the most output" + (f", {min(at)}" if len(at) == 1 else "")
     for run in runs:
-        found = loads(run)
-        best = max(found, key=lambda load: load.value("output_throughput") or 0, default=None)
+        best = bests.get(run.index)
         if best:
-            first = found[0]
-            say(run, "the most output", best.value("output_throughput"), f"tokens/s, {load_text(best)}")
+            first = loads(run)[0]
+            say(run, most, best.value("output_throughput"), "tokens/s" if len(at) == 1 else f"tokens/s, {load_text(best)}")
             say(run, f"to the first token, {load_text(first)}, median", first.quantile("ttft", 50), "ms")
             say(run, f"per token, {load_text(first)}, median", first.quantile("tpot", 50), "ms")
         for line in run.of("decode"):
-            if number(line, "seqs") == 1 and number(line, "roof"):
+            # A model that lies in the caches is not read from memory.
+            if number(line, "seqs") == 1 and 0 < (number(line, "roof") or 0) <= 1:
                 say(run, f"of the memory's reading speed, {text(line, 'model', '?')} decoding one stream",
                     100 * number(line, "roof"), "%")
         for line in run.lines:
@@ -280,6 +288,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="+", metavar="[LABEL=]FILE")
     parser.add_argument("--out", metavar="PAGE.html")
+    parser.add_argument("--picture", metavar="TOP.png", help="of the page's top, taken by Chromium")
     parser.add_argument("--markdown", action="store_true", help="print tables in place of a page")
     parser.add_argument("--title", default="Firstlight, measured")
     for name in ("machine", "commit", "date"):
@@ -287,7 +296,30 @@ def arguments():
     args = parser.parse_args()
     if args.markdown == bool(args.out):
         parser.error("one of --out PAGE.html and --markdown")
+    if args.picture and not args.out:
+        parser.error("--picture is of a page: --out PAGE.html")
     return args
+
+
+PICTURE_SIZE = "1120,1290"  # the figures in front and the four plots below: under 250 KB
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def take_picture(page_path, out):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not browser:
+        raise Bad(f"--picture: none of {', '.join(BROWSERS)} is installed; the page is there")
+    path = pathlib.Path(out).resolve()
+    with tempfile.TemporaryDirectory() as profile:
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                   f"--user-data-dir={profile}", f"--window-size={PICTURE_SIZE}", f"--screenshot={path}",
+                   pathlib.Path(page_path).resolve().as_uri()]
+        try:
+            ended = subprocess.run(command, capture_output=True, timeout=120, check=False)
+        except subprocess.TimeoutExpired:
+            raise Bad(f"--picture: {browser} did not end in two minutes") from None
+    if ended.returncode != 0 or not path.is_file():
+        raise Bad(f"--picture: {browser} ended with {ended.returncode}")
 
 
 def main():
@@ -304,6 +336,8 @@ def main():
             sys.stdout.write(markdown(runs, sections, args))
         else:
             pathlib.Path(args.out).write_text(page(runs, sections, args), encoding="utf-8")
+            if args.picture:
+                take_picture(args.out, args.picture)
     except Bad as wrong:
         print(f"report.py: {wrong}", file=sys.stderr)
         return 2

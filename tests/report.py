@@ -11,6 +11,7 @@ Negative space: speeds, and whether the plots are beautiful.
 """
 import argparse
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -187,6 +188,8 @@ def refused(folder):
     ended = run(sys.executable, "bench/report.py", folder.path / "nowhere", "--markdown")
     check("no such file", ended.returncode == 2 and ended.stderr.count("\n") == 1)
     check("neither page nor Markdown", run(sys.executable, "bench/report.py", "x").returncode == 2)
+    check("a picture of no page", run(sys.executable, "bench/report.py", "x", "--markdown", "--picture", "p").returncode
+          == 2)
 
 
 def script_arguments():
@@ -195,6 +198,20 @@ def script_arguments():
         ended = run("bash", "bench/cpu.sh", *wrong)
         check(f"bench/cpu.sh {wrong} is refused", ended.returncode == 2 and "error:" in ended.stderr)
     check("bench/cpu.sh --help", "--out FOLDER" in run("bash", "bench/cpu.sh", "--help").stdout)
+
+
+def pictured(folder):
+    """The browser is asked for a picture of the page that was just written, and its failure is one line."""
+    results_at, page = folder.lines("picture", [served(n) for n in (1, 8)]), folder.path / "picture.html"
+    for script, status in (('for a; do case $a in --screenshot=*) echo x >"${a#*=}" ;; esac; done', 0), ("exit 3", 2)):
+        browser = pathlib.Path(folder.text("chromium", f"#!/bin/sh\n{script}\n"))
+        browser.chmod(0o755)
+        taken = folder.path / f"taken{status}.png"
+        command = [sys.executable, "bench/report.py", results_at, "--out", page, "--picture", taken]
+        ended = subprocess.run(list(map(str, command)), cwd=ROOT, text=True, capture_output=True, timeout=60,
+                               check=False, env={**os.environ, "PATH": f"{folder.path}:{os.environ['PATH']}"})
+        check(f"a picture: {ended.stderr}", ended.returncode == status and taken.is_file() == (status == 0))
+        check("and its failure", status == 0 or (ended.stderr.count("\n") == 1 and "--picture" in ended.stderr))
 
 
 def trusted(folder):
@@ -282,6 +299,7 @@ def main():
         hostile(folder)
         markdown(folder)
         trusted(folder)
+        pictured(folder)
         refused(folder)
         comparisons(folder)
     operations(pathlib.Path(args.ops).resolve())
