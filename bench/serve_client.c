@@ -133,8 +133,12 @@ static bool enough(const struct client *c)
 static int on_body(llhttp_t *parser, const char *data, size_t n)
 {
     struct client *c = parser->data;
-    if (parser->status_code != 200)
+    if (parser->status_code != 200) {
+        /* Its beginning, for whoever wonders why; no line of an event stream can be meant. */
+        size_t room = REFUSAL_BYTES_MAX - c->line.n;
+        buf_add(&c->line, data, n < room ? n : room);
         return 0;
+    }
     while (n > 0 && !enough(c)) {
         const char *stop = memchr(data, '\n', n);
         size_t part = stop ? (size_t)(stop - data) : n;

@@ -17,6 +17,8 @@
  * What the server says is never trusted: whatever is not an event stream that comes to an end
  * becomes a fault with a name. */
 
+enum { REFUSAL_BYTES_MAX = 400 }; /* that are kept of an answer which is not 200 */
+
 enum client_state { CLIENT_CLOSED, CLIENT_CONNECTING, CLIENT_BUSY, CLIENT_IDLE, CLIENT_CLOSING };
 
 struct client;
@@ -46,7 +48,7 @@ struct client {
     bool ended;       /* [DONE] was there */
     bool finished;    /* a reason to finish was there */
     struct buf request;
-    struct buf line;  /* what has come of a line */
+    struct buf line;  /* what has come of a line; of a refusal, its beginning */
     struct buf event; /* data of the event so far */
     uint64_t heard_ns;
     struct record out;

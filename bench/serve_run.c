@@ -73,6 +73,7 @@ struct generator {
     int32_t n_idle;
     int32_t room;
     bool tells;
+    bool refused; /* and what the server said has been shown */
     char id_prefix[64];
     struct run *run;
 };
@@ -255,6 +256,22 @@ static bool start(struct generator *g, int32_t kind, int64_t index, uint64_t due
     return good;
 }
 
+/* The first refusal in the server's words: a count of "http 400" does not say what to change. What
+ * is no plain text could be written for the terminal. */
+static void show_refusal(struct generator *g, const struct client *c)
+{
+    char shown[REFUSAL_BYTES_MAX + 1];
+    size_t n = 0;
+    if (g->refused || strncmp(c->out.fault, "http ", 5) != 0)
+        return;
+    for (; n < c->line.n && n < REFUSAL_BYTES_MAX; n++)
+        shown[n] = c->line.data[n] >= ' ' && c->line.data[n] <= '~' ? c->line.data[n] : ' ';
+    shown[n] = '\0';
+    g->refused = true;
+    (void)fprintf(stderr, "%sbench_serve: the first refusal, %s: %s\n", g->tells ? "\r\x1b[K" : "",
+                  c->out.fault, shown);
+}
+
 static void on_done(struct client *c)
 {
     struct generator *g = c->arg;
@@ -262,6 +279,7 @@ static void on_done(struct client *c)
     bool failed = c->out.fault[0] != '\0';
     r->end_ns = c->out.end_ns;
     r->failed += failed;
+    show_refusal(g, c);
     if (c->out.kind == RECORD_LONG) {
         r->long_runs = false;
         r->long_end_ns = c->out.end_ns;

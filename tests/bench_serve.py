@@ -77,6 +77,7 @@ ODD = {
     "error": (event("a") + 'data: {"error":{"message":"x"}}\n\n' + DONE, "error event"),
     "bad-usage": (event("a") + USAGE.replace("3", "-3") + DONE, "bad usage"),
     "refuse": ("HTTP/1.1 429 No\r\nContent-Length: 2\r\n\r\n{}", "http 429"),
+    "says": ("HTTP/1.1 400 No\r\nConnection: close\r\nContent-Length: 5018\r\n\r\n{too \x1b[31mlong" + "}" * 5004, "http 400"),
     "moved": ("HTTP/1.1 302 No\r\nContent-Length: 0\r\n\r\n", "http 302"),
     "garbage": ("HELLO\r\n\r\n", "bad http"),
     "lost": (None, "connection lost"),
@@ -192,6 +193,13 @@ def odd_servers(program):
                       line["firstlight"]["without_done"] > 0) == (name == "no-usage", name == "no-done"))
         paced(bench, server)
         interrupted(bench, server)
+        server.shutdown()
+    with OddServer(("127.0.0.1", 0), Odd) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ended = Bench(program, server.server_address[1]).run("--model", "says", "--num-prompts", 4, "--num-warmups", 0,
+                                                            status=1)
+        check("the first refusal is told once", ended.stderr.count("the first refusal, http 400: {too  [31mlong") == 1
+              and "\x1b" not in ended.stderr and len(ended.stderr) < 600, ended.stderr)
         server.shutdown()
     ended = bench.run("--model", "x", "--tokenizer", "server", status=1)
     check("nobody there", "/tokenize" in ended.stderr, ended.stderr)
