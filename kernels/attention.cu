@@ -1,5 +1,5 @@
 /* The attention that takes any head and any cache; what tensor cores can take is in
- * attention_flash.cu, RoPE and the write into the cache in rope.cu.
+ * attention_few.cu and attention_many.cu, RoPE and the write into the cache in rope.cu.
  *
  * One block per (row, head). It walks the row's context in chunks of
  * ATTENTION_CHUNK absolute positions with an online softmax, so the order of every sum is a
@@ -104,6 +104,16 @@ static __global__ void attention_kernel(float *y, const float *qkv, struct place
         if (d < dim)
             to[d] = out[j] / total;
     }
+}
+
+/* Four chunks of wide halves are more than some devices have: there prompts' kernel does all. */
+static int attention_flash(const struct gpu *g, float *y, const float *qkv, const struct places *p)
+{
+    int most;
+    int error = attention_few(g, y, qkv, p, &most);
+    if (error || (most > 0 && p->step.n_rows == p->step.n_seqs))
+        return error;
+    return attention_many(g, y, qkv, p, most);
 }
 
 int launch_attention(const struct gpu *g, float *y, const float *qkv, const struct kv_layer *kv,

@@ -39,8 +39,12 @@ static __device__ inline struct kept kept_at(const struct places &p, bool key, s
 
 /* The tensor-core kernels: cache of int8 or halves, head_dim 64, 80, 96 or 128, at most 16 query
  * heads per kv head. Which kernel computes a row is a matter of the model, never of the step, but
- * for the two of attention_flash.cu, which give the same bits. */
+ * for these two, which give the same bits. The first takes sequences that bring at most *most
+ * queries to a kv head, 0: none; the second those that bring more than `beyond`. */
 bool attention_flash_fits(const struct places *p);
-int attention_flash(const struct gpu *g, float *y, const float *qkv, const struct places *p);
+int attention_few(const struct gpu *g, float *y, const float *qkv, const struct places *p,
+                  int *most);
+int attention_many(const struct gpu *g, float *y, const float *qkv, const struct places *p,
+                   int beyond);
 
 #endif

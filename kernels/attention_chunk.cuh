@@ -3,19 +3,25 @@
 
 #include "kernels/attention.cuh"
 
-/* One chunk of keys and values and one tile of queries on tensor cores, by one warp: what both
- * kernels of attention_flash.cu do alike. T is what the cache holds: int8 or the bits of halves.
- * Shared memory is touched through the wrappers of ptx.cuh alone, which count bank conflicts. */
+/* Attention on tensor cores over a cache of int8 or halves (T), read as stored: what
+ * attention_few.cu and attention_many.cu do alike.
+ *
+ * The unit of everything is a chunk: CHUNK keys that begin at a multiple of CHUNK in the
+ * sequence, and TILE queries that share a kv head, by one warp. Each query has its part of the
+ * chunk (largest score, sum, weighted values), and parts are joined in the order of the keys by one
+ * expression, join(). So the result of a row depends on its position and its cache alone, and
+ * two kernels may share the work as suits the step.
+ *
+ * Queries and weights are rounded to half, keys and values are exact in half, sums are float.
+ * Scales of int8 keys multiply the scores, scales of values the weights. Shared memory is touched
+ * through the wrappers of ptx.cuh alone, which count bank conflicts. */
 
 enum {
     CHUNK = 64,
     TILE = 16,
-    FEW = 8, /* queries of the kernel for decodes: half a tile, for registers' sake */
     WARPS = 4,
     THREADS = WARPS * WARP,
     KEY_TILES = CHUNK / 8,
-    MANY_QUERIES = WARPS * TILE,
-    BUFFERS = 2, /* of the prompts' walk */
 };
 
 static constexpr float LOG2_E = 1.4426950408889634f;
@@ -440,6 +446,33 @@ static __device__ inline const float *find_query(struct queries &q, int h, const
     q.position[h] = row < row_end ? p.step.position[row] : -1;
     q.row[h] = row * p.shape.n_heads + head;
     return qkv + ((size_t)row * (size_t)n_all + (size_t)head) * (size_t)p.shape.head_dim;
+}
+
+/* ---- which kernel of a template ---------------------------------------------------------- */
+
+template <int HD, typename T> struct kept_as {
+    static constexpr int head_dim = HD;
+    typedef T number;
+};
+
+template <int HD, typename F> static inline int of_number(const struct places *p, const F &f)
+{
+    return p->kv.kind == NUM_Q8 ? f(kept_as<HD, int8_t>()) : f(kept_as<HD, uint16_t>());
+}
+
+/* f(kept_as<>()) of a cache that attention_flash_fits(). */
+template <typename F> static inline int of_kept(const struct places *p, const F &f)
+{
+    switch (p->shape.head_dim) {
+    case 64:
+        return of_number<64>(p, f);
+    case 80:
+        return of_number<80>(p, f);
+    case 96:
+        return of_number<96>(p, f);
+    default:
+        return of_number<128>(p, f);
+    }
 }
 
 #endif

@@ -26,10 +26,10 @@ RACE = r"data race"
 BANKS = r"bank conflicts"
 OVERFLOW = r"heap-buffer-overflow"
 
-# Where a header's plants are compiled in.
+# The files that a header's plants are compiled in.
 SOURCES = {"pick_select.cuh": "pick.cu", "half.h": "rope.cu",
-           "attention_chunk.cuh": "attention_flash.cu", "linear_skinny.cuh": "linear_skinny.cu",
-           "linear_turned.cuh": "linear_turned.cu",
+           "attention_chunk.cuh": "attention_few.cu attention_many.cu",
+           "linear_skinny.cuh": "linear_skinny.cu", "linear_turned.cuh": "linear_turned.cu",
            "linear_tile.cuh": "linear_tile.cu"}
 
 # name, file, what is there, what is planted, kernel of the table or "steps", "upload", "memory" or
@@ -168,10 +168,10 @@ PLANTS = [
      "        if (n >= p.w.n)\n            continue;", "",
      "turned", "asan", OVERFLOW),
     ("control", "linear_turned.cuh", "enum {", "enum {", "turned", "tsan", None),
-    ("keys used before they are there", "attention_flash.cu",
+    ("keys used before they are there", "attention_few.cu",
      "    cp_async_wait<1>();\n    __syncwarp(); /* keys", "    __syncwarp(); /* keys",
      "", "cpu", WRONG + "|cp.async under way"),
-    ("the other buffer filled while it is read", "attention_flash.cu",
+    ("the other buffer filled while it is read", "attention_many.cu",
      "        __syncthreads(); /* the chunk is here, and nobody reads the other */", "",
      "", "cpu", WRONG),
     ("the permutation of keys removed", "attention_chunk.cuh",
@@ -315,7 +315,7 @@ def plant(row, build):
         text = (ROOT / floor / file).read_text()
         if text.count(old) != 1:
             return f"its text stands {text.count(old)} times in {file}"
-        wanted = [file if file.endswith((".c", ".cu")) else SOURCES.get(file, "rows.cu")]
+        wanted = [file] if file.endswith((".c", ".cu")) else SOURCES.get(file, "rows.cu").split()
         for each in wanted:
             shutil.copy(ROOT / floor / each, folder / floor)
         for header in (ROOT / floor).glob("*.cuh"):
