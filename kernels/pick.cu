@@ -153,11 +153,20 @@ static __device__ inline float within(float x)
     return x > FLT_MAX ? FLT_MAX : x;
 }
 
-/* Whether entry j of a list of tokens is its token's first: it stands for all of them. */
-static __device__ inline bool is_first(const uint32_t *list, int words, int j)
+/* Of a task: entries of some words, the token first. */
+struct token_list {
+    const uint32_t *entry;
+    int words;
+    int n;
+    bool distinct;   /* no token stands twice: said by the contract, not looked at */
+    uint32_t *saved; /* [n] logits from before the edit */
+};
+
+/* Whether entry j is its token's first: it stands for all of them. */
+static __device__ inline bool is_first(const struct token_list &l, int j)
 {
-    for (int i = 0; i < j; i++)
-        if (list[i * words] == list[j * words])
+    for (int i = 0; !l.distinct && i < j; i++)
+        if (l.entry[i * l.words] == l.entry[j * l.words])
             return false;
     return true;
 }
@@ -180,17 +189,16 @@ static __device__ inline float penalized(float y, const struct pick_task &t, int
     return y;
 }
 
-/* new_logit(token's words, its index, logit) for the tokens of a list; what was there is saved. */
+/* new_logit(the token's index in the list, logit); what was there is saved. */
 template <typename F>
 static __device__ inline void edit_list(struct pick_shared &sm, const struct view &v, float *row,
-                                        uint32_t *list, int words, int n, uint32_t *saved,
-                                        F new_logit)
+                                        const struct token_list &l, F new_logit)
 {
-    for (int j = (int)threadIdx.x; j < n; j += (int)blockDim.x) {
-        int id = (int)list[j * words];
-        if (id < 0 || id >= v.vocab || !is_first(list, words, j))
+    for (int j = (int)threadIdx.x; j < l.n; j += (int)blockDim.x) {
+        int id = (int)l.entry[j * l.words];
+        if (id < 0 || id >= v.vocab || !is_first(l, j))
             continue;
-        saved[j] = bits_of(row[id]);
+        l.saved[j] = bits_of(row[id]);
         float x = new_logit(j, logit_at(v, id));
         if (x != x)
             atomicAdd(&sm.bad, 1);
@@ -199,49 +207,63 @@ static __device__ inline void edit_list(struct pick_shared &sm, const struct vie
     __syncthreads();
 }
 
-static __device__ inline void restore_list(const struct view &v, float *row, const uint32_t *list,
-                                           int words, int n, const uint32_t *saved)
+static __device__ inline void restore_list(const struct view &v, float *row,
+                                           const struct token_list &l)
 {
-    for (int j = (int)threadIdx.x; j < n; j += (int)blockDim.x) {
-        int id = (int)list[j * words];
-        if (id >= 0 && id < v.vocab && is_first(list, words, j))
-            row[id] = of_bits(saved[j]);
+    for (int j = (int)threadIdx.x; j < l.n; j += (int)blockDim.x) {
+        int id = (int)l.entry[j * l.words];
+        if (id >= 0 && id < v.vocab && is_first(l, j))
+            row[id] = of_bits(l.saved[j]);
     }
     __syncthreads();
 }
 
 enum { BIAS_WORDS = 2, BANNED_WORDS = 1, SEEN_WORDS = 3 };
 
+/* Biases and banned tokens are short lists of the client's and the model's, and may repeat a token.
+ * Tokens seen are as many as a context has, each once. */
+static __device__ inline struct token_list bias_list(const struct pick_task &t)
+{
+    return {t.words + t.bias, BIAS_WORDS, t.n_bias, false, t.words + t.saved};
+}
+
+static __device__ inline struct token_list banned_list(const struct pick_task &t)
+{
+    return {t.words + t.banned, BANNED_WORDS, t.n_banned, false, t.words + t.saved + t.n_bias};
+}
+
+static __device__ inline struct token_list seen_list(const struct pick_task &t)
+{
+    return {t.words + t.seen, SEEN_WORDS, t.n_seen, true,
+            t.words + t.saved + t.n_bias + t.n_banned};
+}
+
 /* false when an edit leaves something that is no number. */
 static __device__ APART bool edit(struct pick_shared &sm, const struct view &v,
                                   const struct pick_task &t, float *row)
 {
-    uint32_t *bias = t.words + t.bias;
-    uint32_t *seen = t.words + t.seen;
-    uint32_t *saved = t.words + t.saved;
+    const uint32_t *bias = t.words + t.bias;
+    const uint32_t *seen = t.words + t.seen;
     if (threadIdx.x == 0)
         sm.bad = 0;
     __syncthreads();
-    edit_list(sm, v, row, bias, BIAS_WORDS, t.n_bias, saved,
+    edit_list(sm, v, row, bias_list(t),
               [&](int j, float x) { return biased(x, bias, t.n_bias, j); });
-    edit_list(sm, v, row, t.words + t.banned, BANNED_WORDS, t.n_banned, saved + t.n_bias,
-              [&](int, float) { return -INFINITY; });
+    edit_list(sm, v, row, banned_list(t), [&](int, float) { return -INFINITY; });
     /* What is banned stays so, whatever is taken off it. */
-    edit_list(sm, v, row, seen, SEEN_WORDS, t.n_seen, saved + t.n_bias + t.n_banned,
-              [&](int j, float x) {
-                  const uint32_t *s = seen + SEEN_WORDS * j;
-                  return x > -INFINITY ? penalized(x, t, (int)s[1], s[2] != 0) : x;
-              });
+    edit_list(sm, v, row, seen_list(t), [&](int j, float x) {
+        const uint32_t *s = seen + SEEN_WORDS * j;
+        return x > -INFINITY ? penalized(x, t, (int)s[1], s[2] != 0) : x;
+    });
     return sm.bad == 0;
 }
 
 static __device__ APART void restore(const struct view &v, const struct pick_task &t, float *row)
 {
-    const uint32_t *saved = t.words + t.saved;
     __syncthreads(); /* everybody has read what is edited */
-    restore_list(v, row, t.words + t.seen, SEEN_WORDS, t.n_seen, saved + t.n_bias + t.n_banned);
-    restore_list(v, row, t.words + t.banned, BANNED_WORDS, t.n_banned, saved + t.n_bias);
-    restore_list(v, row, t.words + t.bias, BIAS_WORDS, t.n_bias, saved);
+    restore_list(v, row, seen_list(t));
+    restore_list(v, row, banned_list(t));
+    restore_list(v, row, bias_list(t));
 }
 
 /* ---- a pick -------------------------------------------------------------------------- */

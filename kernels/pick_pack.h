@@ -29,7 +29,7 @@ struct pick_task {
     int32_t masked; /* words [(vocab + 31) / 32] from 0 on say which tokens are allowed */
     int32_t n_bias; /* each a token and a float */
     int32_t n_banned;
-    int32_t n_seen; /* each a token, n_out and in_prompt */
+    int32_t n_seen; /* each a token, n_out and in_prompt; no token twice */
     uint32_t bias;
     uint32_t banned;
     uint32_t seen;

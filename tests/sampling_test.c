@@ -628,7 +628,10 @@ static void agree_case(const struct agree_case *c)
         allowed[i] = (uint32_t)random_bits(&(uint64_t){i + 1});
     /* Tokens more than once, and not of this vocabulary. */
     const struct token_bias bias[] = {{5, 1.25f}, {7, -3}, {5, 0.5f}, {c->vocab, 9}, {9, 2}};
-    const struct token_count seen[] = {{7, 2, true}, {11, 0, true}, {400, 3, false}};
+    /* Each once, and more than a block has threads. */
+    struct token_count seen[300];
+    for (int32_t i = 0; i < (int32_t)ARRAY_LEN(seen); i++)
+        seen[i] = (struct token_count){3 * i + 1, i % 4, i % 3 == 0};
     const int32_t banned[] = {12, 400, 12, -1};
     struct pick picks[PICKS];
     struct picked want[PICKS] = {0};
