@@ -233,7 +233,7 @@ static __global__ void __launch_bounds__(WARPS *WARP, S::blocks) skinny_kernel(s
     int g = lane / 4;
     int i = lane % 4;
     int row0 = (int)blockIdx.x * S::rows;
-    int n0 = (int)blockIdx.y * S::channels;
+    int n0 = (int)(blockIdx.z * gridDim.y + blockIdx.y) * S::channels;
     const struct reader<S::groups> weights(p.w, n0 + g, i);
     struct fragment ahead[S::loads][S::groups];
 #pragma unroll
@@ -273,12 +273,33 @@ static __global__ void __launch_bounds__(WARPS *WARP, S::blocks) skinny_kernel(s
     finish<S>(p, sm, row0, n0);
 }
 
+/* Blocks along the channels: a grid has room for 65,535 in y, one short of those of the largest
+ * vocabulary, and for as many such layers in z. Layers are alike, so the last may have blocks with
+ * nothing to write, fewer than there are layers. */
+struct layers {
+    unsigned each;
+    unsigned n;
+};
+
+static constexpr struct layers layers_of(unsigned blocks)
+{
+    constexpr unsigned MOST = 65535;
+    unsigned n = (blocks + MOST - 1) / MOST;
+    return {(blocks + n - 1) / n, n};
+}
+
+static_assert(layers_of(1).each == 1 && layers_of(1).n == 1, "one layer");
+static_assert(layers_of(65535).each == 65535 && layers_of(65535).n == 1, "a full layer");
+static_assert(layers_of(65536).each == 32768 && layers_of(65536).n == 2, "a vocabulary of 1 << 20");
+static_assert(layers_of(131071).each == 43691 && layers_of(131071).n == 3, "a ragged last layer");
+
 /* Row tiles are neighbours in the grid, so that those of one channel group share its weights in
  * the second-level cache. */
 template <typename S> static int launch_skinny(const struct gpu *g, const struct product *p)
 {
-    dim3 grid((unsigned)(p->rows + S::rows - 1) / S::rows,
-              (unsigned)(p->w.n + S::channels - 1) / S::channels);
+    const struct layers groups =
+        layers_of((unsigned)(p->w.n + S::channels - 1) / (unsigned)S::channels);
+    dim3 grid((unsigned)(p->rows + S::rows - 1) / S::rows, groups.each, groups.n);
     return launch(skinny_kernel<S>, grid, WARPS * WARP, sizeof(typename S::shared), g, *p);
 }
 } // namespace skinny
