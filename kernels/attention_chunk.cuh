@@ -196,7 +196,7 @@ static __device__ inline void read_query(uint32_t (&a)[4], const float *query, b
         float2 v = {0, 0};
         if (real)
             v = *reinterpret_cast<const float2 *>(query + 16 * step + dims_of<T>(lane, pair));
-        a[h + 2 * pair] = pack_half2(half_range(v.x * factor), half_range(v.y * factor));
+        a[h + 2 * pair] = pack_half2_limited(v.x * factor, v.y * factor);
     }
 }
 
