@@ -167,6 +167,6 @@ oracle() {
 
 suite "oracle (tokenizers)" oracle
 
-build tsan attention_simt sampling_simt
-suite "emulated attention and picks (tsan)" in_preset tsan -L 'long race'
+build tsan sampling_simt
+suite "emulated picks (tsan)" in_preset tsan -L 'long race'
 suite "bugs planted in the kernels" python3 "$root/tests/plants.py"

@@ -32,9 +32,13 @@ SOURCES = {"pick_select.cuh": "pick.cu", "half.h": "rope.cu",
            "linear_skinny.cuh": "linear_skinny.cu", "linear_turned.cuh": "linear_turned.cu",
            "linear_tile.cuh": "linear_tile.cu"}
 
-# name, file, what is there, what is planted, kernel of the table or "steps", "upload", "memory" or
-# "layer" (those of tests/cuda_graphs.c, cuda_upload.c and cuda_memory.c, the layer of cuda_fault.c),
-# preset, what must be reported
+# Cases of a program of their own, and those that are one test of a program.
+PROGRAMS = {"steps": "cuda_graphs", "layer": "cuda_fault", "upload": "cuda_upload",
+            "memory": "cuda_memory"}
+TESTS = {"layer": "test_health", "barriers": "test_barriers"}
+
+# name, file, what is there, what is planted, kernel of the table or a name of the above ("barriers":
+# of tests/attention_test.c), preset, what must be reported
 PLANTS = [
     ("missing barrier in the main loop", "linear_tile.cuh",
      "        __syncthreads(); /* the stage is here", "        /* the stage is here",
@@ -182,7 +186,31 @@ PLANTS = [
      "", "cpu", WRONG),
     ("keys beyond the sequence", "attention_chunk.cuh",
      "if (key < CHUNK && first + key < end)", "if (key < CHUNK)",
-     "", "asan", OVERFLOW + "|runtime error|SEGV"),
+     "barriers", "asan", OVERFLOW + "|runtime error|SEGV"),
+    ("rows fetched before their places are known", "attention_many.cu",
+     "    __syncthreads(); /* the places are there */\n", "", "barriers", "tsan",
+     RACE + "|not 16-byte aligned"),
+    ("a warp's rows fetched before their places are known", "attention_few.cu",
+     "    __syncwarp();\n    fetch_keys(c, p, w, four);", "    fetch_keys(c, p, w, four);",
+     "barriers", "tsan", RACE),
+    ("places of the next keys while these are fetched", "attention_few.cu",
+     "        __syncwarp(); /* and nobody reads keys and scales any more */\n", "",
+     "barriers", "tsan", RACE),
+    ("the other buffer filled, by the race detector", "attention_many.cu",
+     "        __syncthreads(); /* the chunk is here, and nobody reads the other */\n", "",
+     "barriers", "tsan", RACE),
+    ("keys of other lanes before they are there", "attention_few.cu",
+     "    __syncwarp(); /* keys and scales are here */\n", "", "barriers", "tsan", RACE),
+    ("values of other lanes before they are there", "attention_few.cu",
+     "    __syncwarp(); /* values are here */\n", "", "barriers", "tsan", RACE),
+    ("values overwritten while they are read", "attention_few.cu",
+     "    __syncwarp(); /* and nobody reads them any more */\n", "", "barriers", "tsan", RACE),
+    ("queries of other warps before they are there", "attention_few.cu",
+     "    __syncthreads(); /* the queries are there */\n", "", "barriers", "tsan", RACE),
+    ("parts joined before they are there", "attention_few.cu",
+     "            __syncthreads(); /* the parts are there */\n", "", "barriers", "tsan", RACE),
+    ("parts told of before they are there", "attention_few.cu",
+     "        __syncthreads(); /* the block's parts are there */\n", "", "barriers", "tsan", RACE),
     ("a key without the context", "graphs.cu",
      " &&\n           a->context == b->context", "", "steps", "cpu", WRONG),
     ("a key without the rows", "graphs.cu",
@@ -274,6 +302,7 @@ PLANTS = [
      "sm.last = arrive_last(&job.arrived[pick], (unsigned)parts);", "sm.last = blockIdx.x == 0;",
      "", "cpu", WRONG),
     # Nothing planted: nothing may be reported.
+    ("control", "attention_chunk.cuh", "enum {", "enum {", "barriers", "tsan", None),
     ("control", "graphs.cu", "static bool same", "static bool same", "steps", "cpu", None),
     ("control", "linear_tile.cuh", "enum {", "enum {", "tile 64", "cpu", None),
     ("control", "linear_wgmma.cu", "enum {", "enum {", "wgmma", "asan", None),
@@ -301,16 +330,15 @@ def compile_objects(folder, preset):
 
 def cases_for(file, kernel):
     """The program that has to see it, and its source."""
-    programs = {"steps": "cuda_graphs", "layer": "cuda_fault", "upload": "cuda_upload",
-                "memory": "cuda_memory"}
-    if kernel in programs:
-        return programs[kernel], programs[kernel]
+    if kernel in PROGRAMS:
+        return PROGRAMS[kernel], PROGRAMS[kernel]
     names = {"attention": "attention", "rope": "attention", "pick": "sampling"}
     name = next((n for start, n in names.items() if file.startswith(start)), "ops")
     return f"{name}_simt", f"{name}_test"
 
 
 def plant(row, build):
+    """Whether all is as it should be, and what was reported."""
     name, file, old, new, kernel, preset, report = row
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
@@ -318,7 +346,7 @@ def plant(row, build):
         (folder / floor).mkdir()
         text = (ROOT / floor / file).read_text()
         if text.count(old) != 1:
-            return f"its text stands {text.count(old)} times in {file}"
+            return False, f"its text stands {text.count(old)} times in {file}"
         wanted = [file] if file.endswith((".c", ".cu")) else SOURCES.get(file, "rows.cu").split()
         for each in wanted:
             shutil.copy(ROOT / floor / each, folder / floor)
@@ -334,34 +362,36 @@ def plant(row, build):
                         "-lpcre2-8", "-lpthread", "-lm", "-o", str(program)], check=True)
         env = dict(os.environ, FIRSTLIGHT_BACKEND="cuda", SIMT_SM="90", SIMT_BANKS="1",
                    CMOCKA_TEST_ABORT="0", TSAN_OPTIONS="halt_on_error=1", ASAN_OPTIONS="")
-        if kernel and kernel not in ("steps", "layer", "upload", "memory"):
+        if kernel and kernel not in PROGRAMS and kernel not in TESTS:
             env["FIRSTLIGHT_LINEAR"] = kernel
-        one = ["test_health"] if kernel == "layer" else []
+        one = [TESTS[kernel]] if kernel in TESTS else []
         run = subprocess.run([str(program), *one], env=env, capture_output=True, text=True,
                              errors="replace", timeout=300)
         if report is None:
-            return None if run.returncode == 0 else "reported without a plant"
+            good = run.returncode == 0
+            return good, "nothing reported" if good else "reported without a plant"
         if run.returncode == 0:
-            return "not caught"
-        if not re.search(report, run.stdout + run.stderr):
-            return f"caught otherwise than by {report}: {(run.stdout + run.stderr)[-300:]}"
-    return None
+            return False, "not caught"
+        found = re.search(report, run.stdout + run.stderr)
+        if not found:
+            return False, f"caught otherwise than by {report}: {(run.stdout + run.stderr)[-300:]}"
+    return True, f"caught: {found.group()}"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
-    parser.add_argument("--only", default="", help="plants whose name holds this")
+    parser.add_argument("--only", default="", help="plants whose name or file holds this")
+    parser.add_argument("--preset", choices=SANITIZE, help="plants that are caught in this one")
     args = parser.parse_args()
     caught = missed = 0
     for row in PLANTS:
-        if args.only not in row[0]:
+        if args.only not in row[0] + " " + row[1] or args.preset not in (None, row[5]):
             continue
         started = time.monotonic()
-        fault = plant(row, args.build)
-        caught += fault is None
-        missed += fault is not None
-        how = fault or ("nothing reported" if row[6] is None else "caught")
+        good, how = plant(row, args.build)
+        caught += good
+        missed += not good
         print(f"{row[5]:5} {row[1]:17} {row[0]:45} {how} ({time.monotonic() - started:.1f} s)",
               flush=True)
     print(f"[  PASSED  ] {caught} test(s).")

@@ -71,7 +71,7 @@ suite "tests (asan)" in_preset asan -LE 'tidy|simt'
 suite "emulated kernels (asan)" in_preset asan -L simt -LE shuffled -j "$(nproc)"
 
 say "building: tsan (ThreadSanitizer)"
-build tsan threads_test engine_test simt_test ops_simt cuda_fault
+build tsan threads_test engine_test simt_test ops_simt attention_simt cuda_fault
 suite "thread hand-off (tsan)" in_preset tsan -L threads
 suite "emulated kernels (tsan)" in_preset tsan -L "^race" -j "$(nproc)"
 

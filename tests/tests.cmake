@@ -124,9 +124,13 @@ if(cmocka_FOUND AND NOT cuda)
   simt_case(cuda_graphs cuda_graphs)
   simt_case(cuda_graphs_eager cuda_graphs SIMT_EAGER=1 SIMT_SM=90)
   set_tests_properties(cuda_graphs_eager PROPERTIES LABELS "simt;shuffled")
-  # What the race detector gets: slow there, so each kernel once.
+  # What the race detector gets: slow there, so each kernel once; of attention the small steps that
+  # reach every barrier.
   set_tests_properties(simt_test ops_simt ops_simt_wgmma PROPERTIES LABELS "simt;race")
-  set_tests_properties(attention_simt sampling_simt PROPERTIES LABELS "simt;long race")
+  set_tests_properties(sampling_simt PROPERTIES LABELS "simt;long race")
+  add_test(NAME attention_barriers COMMAND attention_simt test_barriers)
+  set_tests_properties(attention_barriers PROPERTIES TIMEOUT 300 LABELS "simt;race"
+                       ENVIRONMENT "FIRSTLIGHT_BACKEND=cuda;SIMT_BANKS=1")
   # Devices of 99 KB a block give wide halves to the prompts' kernel alone.
   simt_case(attention_simt_sm86 attention_simt SIMT_SM=86 SIMT_SEED=5)
   set_tests_properties(attention_simt_sm86 PROPERTIES LABELS "simt;shuffled")
