@@ -18,7 +18,9 @@ enum {
     STEP = 64,
     LINE = 64,
     OFFSET = 128,
-    QUAD = 4,    /* sums folded together */
+    QUAD = 4, /* sums folded together */
+    /* A panel of 16 rows and one of 8; more fill two of wide's well enough. */
+    FEW_MOST = 24,
     WIDE_W = 16, /* a line of floats, so an output is written once and whole */
     PASS_W = 8,
     PAIR_K = LINE / PASS_W, /* k of eight weight rows that make a line */
@@ -355,7 +357,7 @@ TARGET static float max(const float *x, size_t n)
 LANES_LOOPS(TARGET)
 
 static const struct cpu_kernels avx512 = {LANES_MEMBERS("avx512vnni", &attend_avx512),
-                                          .few = &cpu_few_avx512, .few_most = Q8_FEW_A,
+                                          .few = &cpu_few_avx512, .few_most = FEW_MOST,
                                           .wide = &wide};
 
 const struct cpu_kernels *cpu_kernels_avx512(void)

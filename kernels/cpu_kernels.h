@@ -14,7 +14,7 @@ enum {
     Q8_TILE_W = 8, /* weight rows of one int8 tile */
     Q8_TILE_A = 4, /* activation rows of one int8 tile */
     Q8_FEW_W = 16, /* weight rows of a tile of few rows: a line of floats, written whole */
-    Q8_FEW_A = 16,
+    Q8_FEW_A = 32,
     Q8_PANEL = 16,   /* activation rows of a panel */
     Q8_PANEL_K = 64, /* k of a panel is filled up to a multiple of this */
     Q8_WIDE_W_MAX = 32,
@@ -50,7 +50,7 @@ struct q8_few_tile {
 };
 
 struct q8_few {
-    /* n_a rows, at most q8_panel_bytes(k) */
+    /* n_a rows; of each Q8_PANEL of them at most q8_panel_bytes(k) */
     void (*pack)(uint8_t *dst, const int8_t *a, int32_t n_a, int32_t k);
     void (*sums)(const struct q8_few_tile *t);
 };

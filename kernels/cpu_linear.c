@@ -247,7 +247,8 @@ static void linear_run(struct linear_job *job, struct cpu *c, pool_fn fn)
 static void few_linear(struct cpu *c, struct linear_job *job)
 {
     size_t k = (size_t)job->w->k;
-    if (!cpu_reserve(c, q8_panel_bytes(job->w->k)))
+    size_t panels = ((size_t)job->rows + Q8_PANEL - 1) / Q8_PANEL;
+    if (!cpu_reserve(c, panels * q8_panel_bytes(job->w->k)))
         return;
     job->packed = cpu_scratch(c, 0);
     c->kern->few->pack(job->packed, job->x->q, job->rows, job->w->k);

@@ -63,7 +63,8 @@ static void few_case(const struct q8_few *few, size_t k, int32_t n_w, int32_t n_
         memset(w, -128, k * (size_t)n_w);
         memset(a, n_a % 2 ? -128 : 127, k * (size_t)n_a);
     }
-    uint8_t *packed = aligned_alloc(64, q8_panel_bytes((int32_t)k));
+    size_t panels = ((size_t)n_a + Q8_PANEL - 1) / Q8_PANEL;
+    uint8_t *packed = aligned_alloc(64, panels * q8_panel_bytes((int32_t)k));
     int32_t *got = malloc(sizeof(*got) * Q8_FEW_A * Q8_FEW_W);
     assert_true(packed && got);
     few->pack(packed, a, n_a, (int32_t)k);
