@@ -48,7 +48,7 @@ enum { COST_STRETCHES_MAX = 10 };
 #define COST_UNFELT_NS   10e6
 /* With all that, a step in which others decode takes at most so many times what one takes in which
  * everybody who runs decodes, or what nobody feels longer than without prompts. */
-#define COST_GAP 2.5
+#define COST_GAP 2.0
 
 /* From now to the first token of a request that comes now, with n_left prompt tokens to
  * compute. */

@@ -19,7 +19,10 @@
  * nobody can foresee shows one step late: the row made meanwhile is nobody's. Blocks go back
  * at once all the same, since whoever gets them writes in a later step. */
 
-enum { LONG_STEPS = 4 /* a prompt of more steps than this is long */ };
+enum {
+    LONG_STEPS = 4, /* a prompt of more steps than this is long */
+    PACE_STEPS = 8, /* over so many decodes' pace is averaged */
+};
 
 /* Over about so many requests predictions are compared with what they became. */
 #define TTFT_SAMPLES  64.0
@@ -65,6 +68,7 @@ enum status plan_open(struct plan **out, const struct model_info *info,
     p->rows_max = opt->step_rows_max;
     p->rows_long = opt->long_rows ? opt->long_rows : LONG_STEPS * opt->step_rows_max;
     p->rows_free = opt->free_rows;
+    p->pace = 1;
     p->slo_ns = opt->ttft_slo_ns;
     p->running_max = min32(opt->step_seqs_max, opt->step_rows_max);
     p->live_max = opt->live_max;
@@ -417,8 +421,19 @@ static void commit(struct plan *p, const struct step_seq *q, const struct picked
         plan_end(p, r, SCHED_LENGTH);
 }
 
+/* The model follows all kinds of steps, and decodes are those that somebody feels. */
+static void learn_pace(struct plan *p, const struct step_shape *shape, uint64_t step_ns)
+{
+    double expected_ns = cost_step(&p->cost, shape);
+    if (shape->n_reads > 0 || p->cost.n < COST_KNOWN || expected_ns <= 0)
+        return;
+    double part = fmin(2, (double)step_ns / expected_ns);
+    p->pace += (part - p->pace) / PACE_STEPS;
+}
+
 void plan_measure(struct plan *p, uint64_t step_ns)
 {
+    learn_pace(p, &oldest(p)->shape, step_ns);
     cost_learn(&p->cost, &oldest(p)->shape, step_ns);
 }
 

@@ -33,6 +33,7 @@ struct plan {
     uint64_t slo_ns; /* of requests that bring none */
     struct due due;
     struct cost cost;
+    double pace;     /* what steps of decodes alone take, as a part of what the model expects */
     double saved_ns; /* by which short prompts may make a step longer, beside their part */
     double guessed;  /* mean time to the first token as guessed, */
     double became;   /* and as it became */

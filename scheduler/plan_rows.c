@@ -191,8 +191,9 @@ static void look_at_prompts(const struct plan *p, struct demand *d, uint64_t now
 static double longest_gap(const struct plan *p)
 {
     const struct step_shape all = {.n_draws = p->n_running};
-    double all_ns = fmax(cost_step(&p->cost, &all), (double)p->stats.decode_ns);
-    return fmax(COST_UNFELT_NS, COST_GAP * all_ns - (double)p->stats.decode_ns);
+    double now_ns = (double)p->stats.decode_ns;
+    double all_ns = fmax(cost_step(&p->cost, &all), now_ns);
+    return fmax(COST_UNFELT_NS, p->pace * (COST_GAP * all_ns - now_ns));
 }
 
 /* Rows that chunks of prompts may have in this step, beside those who decode. */
