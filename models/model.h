@@ -28,7 +28,7 @@ struct model_options {
     int32_t step_rows_max; /* most token rows one step may carry */
     int32_t step_seqs_max; /* most sequences, and most picks, of one step */
     int32_t context_max;   /* 0: what the model was trained for */
-    size_t kv_bytes;       /* 0: chosen from what is free; see model.c */
+    size_t kv_bytes;       /* 0: chosen from what is free; see model_plan.c */
     size_t memory_max;     /* all it may take of the backend's memory; 0: what is free */
     bool weights_f32;      /* keep weights and activations in f32 (cpu: the reference path) */
     enum model_kv kv;

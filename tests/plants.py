@@ -246,7 +246,7 @@ PLANTS = [
     ("tokens that are not waited for", "ring.cu",
      "if (cudaStreamQuery((cudaStream_t)stream) != cudaErrorNotReady)\n        return arrived(r);",
      "if (r->step != 0)\n        return true;", "steps", "cpu", WRONG),
-    ("keys a step behind", "model.c",
+    ("keys a step behind", "model_step.c",
      "    o->upload(o, m->device, m->host, n * sizeof(*m->host));\n"
      "    o->picks(o, m->drawn, m->pick, b->n_picks, l->config.info.vocab);\n"
      "    if (o->step_begin(o, recorded ? &shape : NULL)) {\n        do",
@@ -264,7 +264,7 @@ PLANTS = [
      "upload", "asan", WRONG + "|heap-use-after-free"),
     ("a group of picks that never goes up", "ops_cuda.cu",
      "        if (first > 0)\n            send_group(c, first, n);\n", "", "memory", "cpu", WRONG),
-    ("a cache that is more than is left", "model.c",
+    ("a cache that is more than is left", "model_plan.c",
      "> all - count.bytes)\n        n--;", "> SIZE_MAX - 1)\n        n--;", "memory", "cpu", WRONG),
     ("halves of the wrong dims", "attention_chunk.cuh",
      "2 * b + lane / 16", "2 * b",
