@@ -292,7 +292,8 @@ def manners(bench, _):
 def clocks(bench, _):
     few = ("--random-input-len", 20, "--random-output-len", 2)
     [line] = bench.result(*few, "--request-rate", 40, "--num-prompts", 20, "--burstiness", "inf")
-    check("a rate's duration", 0.5 <= line["duration"] < 5 and line["request_rate"] == 40, line["duration"])
+    # How late a busy machine is has no bound; when requests are due is in bench_serve_schedule_test.c.
+    check("a rate's duration", line["duration"] >= 0.5 and line["request_rate"] == 40, line["duration"])
     [line] = bench.result(*few, "--request-rate", 40, "--duration", 0.5)
     check("a duration at a rate", line["completed"] == 20, line["completed"])
     [line] = bench.result(*few, "--max-concurrency", 2, "--duration", 0.5)

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A model without tensors: it takes the place of models/model.c in the one file of a test
+/* A model without tensors: it takes the place of models/model*.c in the one file of a test
  * program that includes this. Its KV cache holds the tokens themselves, and the token it
  * draws is a hash of every token it finds there on the way, of the position, and of all
  * controls of the pick. So a lost, doubled or foreign token, a block given to two requests
@@ -37,6 +37,7 @@ struct model {
     uint64_t lost_at;     /* the step from which the device is lost; 0: never */
     uint64_t n_steps;
     uint64_t spin; /* iterations of nothing per step, to vary who is when */
+    void (*on_step)(const struct model_batch *b); /* NULL, or told of each step before its work */
     bool in_flight;
     int32_t n_before;           /* picks of the step before */
     struct fake_device *device; /* NULL: model_launch() does the work */
@@ -314,6 +315,8 @@ static inline void fake_run(struct model *m, const struct model_batch *b)
     m->n_steps++;
     for (volatile uint64_t i = 0; i < m->spin; i++)
         ;
+    if (m->on_step)
+        m->on_step(b);
     m->err = OK;
     if (m->fail_one_in && fake_mix(m->n_steps, 7) % m->fail_one_in == 0)
         m->err = E_NOMEM;

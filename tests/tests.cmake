@@ -32,6 +32,9 @@ if(cmocka_FOUND)
   foreach(call SSL_new BIO_new SSL_read_ex SSL_write_ex SSL_shutdown)
     target_link_options(tls_fault_test PRIVATE LINKER:--wrap=${call})
   endforeach()
+  # Clocks that only the test moves.
+  target_link_options(conn_limits_test PRIVATE LINKER:--wrap=uv_now)
+  target_link_options(measure_test PRIVATE LINKER:--wrap=now_ns)
   # And here malloc is counted.
   target_link_options(steps_memory_test PRIVATE
                       LINKER:--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free)
