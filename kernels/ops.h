@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-/* SEAM between models/ and kernels/: a backend is the dozen operations a Llama forward pass
+/* SEAM between models/ and kernels/: a backend is the nine operations a Llama forward pass
  * is made of. "cpu" is the definition of right; "cuda" must agree with it: to the bit where
  * the sums are integers, within a stated bound elsewhere (tests/ops_test.c).
  *
