@@ -629,7 +629,8 @@ static void test_gather(void **state)
     rig_close(&rig);
 }
 
-int main(void)
+/* An argument: the one test to run. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_open),         cmocka_unit_test(test_memory),
@@ -638,5 +639,7 @@ int main(void)
         cmocka_unit_test(test_convert),      cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_embed),        cmocka_unit_test(test_gather),
     };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,10 +35,10 @@ SOURCES = {"pick_select.cuh": "pick.cu", "half.h": "rope.cu",
 # Cases of a program of their own, and those that are one test of a program.
 PROGRAMS = {"steps": "cuda_graphs", "layer": "cuda_fault", "upload": "cuda_upload",
             "memory": "cuda_memory"}
-TESTS = {"layer": "test_health", "barriers": "test_barriers"}
+TESTS = {"layer": "test_health", "barriers": "test_barriers", "rows": "test_rows"}
 
 # name, file, what is there, what is planted, kernel of the table or a name of the above ("barriers":
-# of tests/attention_test.c), preset, what must be reported
+# of tests/attention_test.c; "rows": of ops_test.c), preset, what must be reported
 PLANTS = [
     ("missing barrier in the main loop", "linear_tile.cuh",
      "        __syncthreads(); /* the stage is here", "        /* the stage is here",
@@ -114,16 +114,16 @@ PLANTS = [
      "layer", "tsan", RACE),
     ("a row read beyond its end", "rows.cu",
      "v[j] = first + WARP * j < fours ? in[WARP * j] : float4{};", "v[j] = in[WARP * j];",
-     "", "asan", OVERFLOW),
+     "rows", "asan", OVERFLOW),
     ("squares of warps that are not there", "rows.cu",
      "        part[lane_of_warp()] = 0.0f;\n", "        part[lane_of_warp()] += 0.0f;\n",
-     "", "cpu", WRONG),
+     "rows", "cpu", WRONG),
     ("a maximum of one warp", "rows.cu",
      "    return warp_most(lane_of_warp() < (int)blockDim.x / WARP ? part[lane_of_warp()] : 0.0f);",
-     "    return most;", "", "cpu", WRONG),
+     "    return most;", "rows", "cpu", WRONG),
     ("a maximum before all warps have theirs", "rows.cu",
      "        part[warp_of_block()] = most;\n    __syncthreads();", "        part[warp_of_block()] = most;",
-     "", "tsan", RACE),
+     "rows", "tsan", RACE),
     ("activations asked for before the wait", "linear_skinny.cuh",
      "    dependency_wait();\n",
      "    int early = p.x.kind == NUM_Q8 ? p.x.q[threadIdx.x % 16] : 0;\n"
@@ -309,7 +309,7 @@ PLANTS = [
     ("control", "linear_skinny.cuh", "enum {", "enum {", "skinny", "tsan", None),
     ("a reduction's second barrier", "device.cuh",
      "        sum += part[i];\n    __syncthreads();", "        sum += part[i];",
-     "", "tsan", RACE),
+     "rows", "tsan", RACE),
 ]
 
 
