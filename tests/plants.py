@@ -167,6 +167,12 @@ PLANTS = [
      "        from.activations(r, turn);",
      "    for (int turn = 0; turn < ahead; turn++)\n        from.activations(r, turn);",
      "turned", "cpu", r"without dependency_wait"),
+    ("activations of the ring's first turns before the wait", "linear_turned.cuh",
+     "    dependency_wait();\n    for (int turn = 0; turn < ahead; turn++)\n"
+     "        from.activations(r, turn);",
+     "    for (int turn = 0; turn < ahead; turn++)\n        from.activations(r, turn);\n"
+     "    dependency_wait();",
+     "turned", "tsan", RACE),
     ("channels of a ragged tile written", "linear_turned.cuh",
      "        if (n >= p.w.n)\n            continue;", "",
      "turned", "asan", OVERFLOW),
@@ -298,7 +304,7 @@ PLANTS = [
     ("a token banned twice and never given back", "pick.cu",
      "t.n_banned, false,", "t.n_banned, true,", "", "cpu", WRONG),
     ("a block that does not wait for the others", "pick.cu",
-     "sm.last = arrive_last(&job.arrived[pick], (unsigned)parts);", "sm.last = blockIdx.x == 0;",
+     "sm.last = arrive_last(&job.arrived[pick], (unsigned)parts);", "sm.last = (int)blockIdx.x == parts / 2;",
      "", "cpu", WRONG),
     # Nothing planted: nothing may be reported.
     ("control", "attention_chunk.cuh", "enum {", "enum {", "barriers", "tsan", None),

@@ -88,6 +88,16 @@ void deliver(const bulk_copy &c)
         }
     }
 }
+
+/* For the race detector: what a copy of the box at x, y reads. */
+void read_box(const simt_tensor_map &map, int x, int y)
+{
+    uint64_t left = (uint64_t)x < map.k ? map.k - (uint64_t)x : 0;
+    uint64_t bytes = left < map.box_k ? left : map.box_k;
+    for (uint64_t i = 0; bytes > 0 && i < map.box_rows && (uint64_t)y + i < map.rows; i++)
+        RACE(__tsan_read_range(
+            const_cast<int8_t *>(map.base + ((uint64_t)y + i) * map.k + (uint64_t)x), bytes));
+}
 } // namespace
 
 void simt_async_reset()
@@ -191,6 +201,7 @@ void simt_tma_load(uint32_t to, const simt_tensor_map *map, uint32_t bar, int x,
         simt_fail("the 128-byte swizzle needs rows of 128 bytes", at);
     if ((uintptr_t)map->base % 16 || map->k % 16)
         simt_fail("a tensor map needs 16-byte aligned rows", at);
+    read_box(*map, x, y);
     RACE(__tsan_write_range(p, bytes));
     memset(p, POISON, bytes);
     RACE(__tsan_release(&b->order)); /* who waits for the bytes sees them */
