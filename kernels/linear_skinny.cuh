@@ -61,14 +61,6 @@ template <int GROUPS> struct reader {
     }
 };
 
-/* Activations of one row at 16 places. */
-static __device__ inline uint4 row_q8(const struct product &p, int row, size_t at)
-{
-    if (row >= p.rows)
-        return {0, 0, 0, 0};
-    return *reinterpret_cast<const uint4 *>(p.x.q + (size_t)row * (size_t)p.w.k + at);
-}
-
 /* How a step of 64 is multiplied: operand() is what a row tile brings, multiply() adds the products
  * of one group of channels with all tiles. */
 struct integers {
@@ -77,7 +69,9 @@ struct integers {
 
     static __device__ operand_t operand(const struct product &p, int row, size_t at)
     {
-        return row_q8(p, row, at);
+        if (row >= p.rows)
+            return {0, 0, 0, 0};
+        return *reinterpret_cast<const uint4 *>(p.x.q + (size_t)row * (size_t)p.w.k + at);
     }
 
     template <int TILES>
@@ -116,15 +110,7 @@ struct half_weights {
 /* For a device whose tensor cores multiply no int8, or slowly. Halves hold every int8, their
  * products and the 64 of a step stay below 2^24: floats hold the sums exactly, in any order. Same
  * integers as above, the same bits. */
-struct exact {
-    typedef int sum_t;
-    typedef uint4 operand_t;
-
-    static __device__ operand_t operand(const struct product &p, int row, size_t at)
-    {
-        return row_q8(p, row, at);
-    }
-
+struct exact : integers {
     template <int TILES>
     static __device__ void multiply(int (&sum)[TILES][4], const struct fragment &f,
                                     const operand_t (&x)[TILES])
@@ -143,11 +129,6 @@ struct exact {
             for (int e = 0; e < 4; e++)
                 sum[t][e] += __float2int_rn(part[e]);
         }
-    }
-
-    static __device__ float value(const struct product &p, int sum, int row, int n)
-    {
-        return integers::value(p, sum, row, n);
     }
 };
 
