@@ -298,17 +298,7 @@ static void test_bounded(void **state)
 
 static int setup(void **state)
 {
-    static char dir[64];
-    tiny_dir(dir);
-    tiny_save_model(dir, &shape);
-    *state = dir;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    tiny_drop(*state);
-    return 0;
+    return tiny_setup(state, &shape);
 }
 
 int main(void)
@@ -319,5 +309,5 @@ int main(void)
         cmocka_unit_test(test_failures_cost_speed_alone),
         cmocka_unit_test(test_bounded),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, tiny_teardown);
 }

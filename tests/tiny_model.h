@@ -290,4 +290,20 @@ static inline void tiny_drop(const char *dir)
     (void)rmdir(dir);
 }
 
+/* A group of tests with one model: *state is its folder. */
+static inline int tiny_setup(void **state, const struct tiny *t)
+{
+    static char dir[64];
+    tiny_dir(dir);
+    tiny_save_model(dir, t);
+    *state = dir;
+    return 0;
+}
+
+static inline int tiny_teardown(void **state)
+{
+    tiny_drop(*state);
+    return 0;
+}
+
 #endif
